@@ -1,0 +1,2 @@
+//! Placeholder module doc.
+fn main() {}
