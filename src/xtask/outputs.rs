@@ -1,0 +1,57 @@
+//! Every generated file and its content.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::packaging::{INFRASTRUCTURE, IPAM, Provider, VERSION};
+use crate::{host_crds, yaml};
+
+/// Folders in which nothing but generated files lives.
+pub const FOLDERS: [&str; 3] = ["crds", "clusterctl", "e2e/manifests"];
+
+/// Templates are written by hand in `templates/` and copied into the release folder of the infrastructure provider.
+const TEMPLATES: [(&str, &str); 3] = [
+    ("cluster-template.yaml", include_str!("../../templates/cluster-template.yaml")),
+    ("cluster-template-development.yaml", include_str!("../../templates/cluster-template-development.yaml")),
+    ("example_variables.rc", include_str!("../../templates/example_variables.rc")),
+];
+const METADATA: &str = include_str!("../../metadata.yaml");
+
+pub fn all() -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for crd in capm3_api::crds::infrastructure().into_iter().chain(capm3_api::crds::ipam()) {
+        let name = crd.metadata.name.clone().context("a CRD without a name")?;
+        let mut object = serde_json::to_value(crd).context("serialise a CRD")?;
+        object.as_object_mut().map(|crd| crd.remove("status"));
+        files.push((PathBuf::from(format!("crds/{name}.yaml")), yaml::documents(&[object])?));
+    }
+    for provider in [&INFRASTRUCTURE, &IPAM] {
+        let folder = release(provider);
+        files.push((folder.join(provider.components), yaml::documents(&provider.objects()?)?));
+        files.push((folder.join("metadata.yaml"), METADATA.to_owned()));
+    }
+    for (name, text) in TEMPLATES {
+        files.push((release(&INFRASTRUCTURE).join(name), text.to_owned()));
+    }
+    files.push(("clusterctl/clusterctl.yaml".into(), yaml::documents(&[settings()])?));
+    files.push(("e2e/manifests/host-crds.yaml".into(), yaml::documents(&host_crds::all()?)?));
+    Ok(files)
+}
+
+fn release(provider: &Provider) -> PathBuf {
+    PathBuf::from("clusterctl").join(provider.label).join(VERSION)
+}
+
+/// A clusterctl configuration that installs both providers from this folder; `CLUSTERCTL_REPOSITORY_PATH` is its absolute path.
+fn settings() -> Value {
+    let entry = |provider: &Provider, kind: &str| {
+        json!({
+            "name": "metal3",
+            "type": kind,
+            "url": format!("${{CLUSTERCTL_REPOSITORY_PATH}}/{}/latest/{}", provider.label, provider.components),
+        })
+    };
+    json!({"providers": [entry(&INFRASTRUCTURE, "InfrastructureProvider"), entry(&IPAM, "IPAMProvider")]})
+}

@@ -1,0 +1,66 @@
+//! What each manager may do: the least that works (docs/spec/proof.md section 5, remediation-webhooks-packaging.md section 5).
+//!
+//! Differences from the Go provider's roles: Secrets are not listed or watched, workload kinds (nodes, pods, volume attachments) are
+//! absent because workload clusters are reached through their kubeconfig, and nothing of Cluster API is written.
+
+use serde_json::{Value, json};
+
+const READ: &[&str] = &["get", "list", "watch"];
+const PATCH: &[&str] = &["get", "list", "watch", "patch"];
+const MAKE: &[&str] = &["create", "delete", "get", "list", "watch", "patch"];
+
+pub fn infrastructure() -> Vec<Value> {
+    vec![
+        rule(&[""], &["events"], &["create", "patch"]),
+        rule(&[""], &["secrets"], &["create", "delete", "get", "patch"]),
+        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+        rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
+        rule(&["cluster.x-k8s.io"], &["clusters", "machinedeployments", "machines", "machinesets"], READ),
+        rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], READ),
+        rule(
+            &["infrastructure.cluster.x-k8s.io"],
+            &["metal3clusters", "metal3datatemplates", "metal3machines", "metal3machinetemplates"],
+            PATCH,
+        ),
+        rule(&["infrastructure.cluster.x-k8s.io"], &["metal3dataclaims", "metal3datas"], MAKE),
+        rule(
+            &["infrastructure.cluster.x-k8s.io"],
+            &[
+                "metal3clusters/status",
+                "metal3dataclaims/status",
+                "metal3datas/status",
+                "metal3datatemplates/status",
+                "metal3machines/status",
+            ],
+            &["patch"],
+        ),
+        rule(&["ipam.cluster.x-k8s.io"], &["ipaddressclaims"], MAKE),
+        rule(&["ipam.cluster.x-k8s.io"], &["ipaddresses"], READ),
+        rule(&["ipam.metal3.io"], &["ipclaims"], MAKE),
+        rule(&["ipam.metal3.io"], &["ipaddresses", "ippools"], READ),
+        rule(&["metal3.io"], &["baremetalhosts"], PATCH),
+    ]
+}
+
+pub fn ipam() -> Vec<Value> {
+    vec![
+        rule(&[""], &["events"], &["create", "patch"]),
+        rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+        rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
+        rule(&["cluster.x-k8s.io"], &["clusters"], READ),
+        rule(&["ipam.cluster.x-k8s.io"], &["ipaddressclaims"], PATCH),
+        rule(&["ipam.cluster.x-k8s.io"], &["ipaddressclaims/status"], &["patch"]),
+        rule(&["ipam.cluster.x-k8s.io", "ipam.metal3.io"], &["ipaddresses"], MAKE),
+        rule(&["ipam.metal3.io"], &["ipclaims", "ippools"], PATCH),
+        rule(&["ipam.metal3.io"], &["ipclaims/status", "ippools/status"], &["patch"]),
+    ]
+}
+
+/// In the manager's own namespace: its Lease.
+pub fn leader_election() -> Vec<Value> {
+    vec![rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"])]
+}
+
+fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
+}
