@@ -1,1 +1,5 @@
-//! Placeholder module doc.
+//! Addresses for claims: what a pool holds, who holds what, and what the next claim gets.
+//!
+//! One table serves both claim kinds, so that no address is given out twice (spec/ipam.md HI-1, HI-2, HI-5).
+
+pub mod range;
