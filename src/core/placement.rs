@@ -1,1 +1,610 @@
-//! Placeholder module doc.
+//! Which host a machine gets, and why the others do not fit.
+//!
+//! The caller hands in the hosts of the machine's namespace as it knows them; what comes back is a [`Placement`]. The
+//! claim that follows is written under the `resourceVersion` of the host that was judged here, so a stale view costs
+//! another round and never a second consumer.
+//!
+//! Rules: cluster-and-machine.md 5.6 (M-45 to M-50) with hazards H-5, H-9, H-10, H-51, H-52 and H-55 adopted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a machine asks of its host.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub machine: &'a str,
+    pub cluster: &'a str,
+    pub selector: &'a Selector,
+    /// Preferred, not required: when no host of the domain is free, any free host will do.
+    pub failure_domain: Option<&'a str>,
+    /// Value of the node-reuse label that this machine answers to, for example `cp-prod`.
+    pub reuse: Option<&'a str>,
+}
+
+/// The parts of a BareMetalHost that the choice looks at.
+#[derive(Clone, Default)]
+pub struct Host<'a> {
+    pub name: &'a str,
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    pub consumer: Option<Consumer<'a>>,
+    pub state: &'a str,
+    pub reuse: Option<&'a str>,
+    pub failure_domain: Option<&'a str>,
+    pub deleting: bool,
+    pub paused: bool,
+    pub unhealthy: bool,
+    pub error: bool,
+    pub detached: bool,
+    /// Another machine has already written down that it is going for this host. A hint that saves a lost race, nothing more.
+    pub sought: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consumer<'a> {
+    Machine(&'a str),
+    /// A host kept for the next machine of the same owner while no machine holds it.
+    Cluster(&'a str),
+    Foreign,
+}
+
+/// What to do about a host, decided once.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placement<'a> {
+    /// A claim of ours already stands: an earlier pass wrote it and was interrupted before it could remember.
+    Adopt(&'a str),
+    Claim {
+        host: &'a str,
+        reused: bool,
+    },
+    /// Hosts are kept for this machine but none of them is ready yet.
+    AwaitReuse(Vec<&'a str>),
+    None(WhyNot<'a>),
+}
+
+/// Why one host was passed over. The order is the order in which users can act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    LabelsDiffer,
+    KeptForAnother,
+    Claimed,
+    Deleting,
+    Error,
+    Paused,
+    Unhealthy,
+    Detached,
+    NotAvailable,
+}
+
+/// The answer to "why does this machine have no host?", ready to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WhyNot<'a> {
+    pub hosts: usize,
+    pub excluded: BTreeMap<Reason, usize>,
+    /// The host that failed the latest rule: the one that came closest.
+    pub nearest: Option<(&'a str, Reason)>,
+    selector: String,
+}
+
+/// How one host stands to one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Mine,
+    KeptForUs { ready: bool },
+    Free,
+    Out(Reason),
+}
+
+/// Chooses among `hosts`, which must be in name order. `pick` settles ties: any number, used modulo the candidates.
+pub fn place<'a>(wanted: &Wanted<'_>, hosts: impl IntoIterator<Item = Host<'a>>, pick: usize) -> Placement<'a> {
+    let mut free = Vec::new();
+    let mut kept = Vec::new();
+    let mut why =
+        WhyNot { hosts: 0, excluded: BTreeMap::new(), nearest: None, selector: wanted.selector.to_string() };
+
+    for host in hosts {
+        why.hosts += 1;
+        match judge(wanted, &host) {
+            Verdict::Mine => return Placement::Adopt(host.name),
+            Verdict::KeptForUs { ready } => kept.push((host, ready)),
+            Verdict::Free => free.push(host),
+            Verdict::Out(reason) => why.add(host.name, reason),
+        }
+    }
+
+    if !kept.is_empty() {
+        let ready: Vec<_> = kept.iter().filter(|(_, ready)| *ready).map(|(host, _)| host).collect();
+        return match choose(wanted, &ready, pick) {
+            Some(host) => Placement::Claim { host, reused: true },
+            None => Placement::AwaitReuse(kept.iter().map(|(host, _)| host.name).collect()),
+        };
+    }
+    match choose(wanted, &free.iter().collect::<Vec<_>>(), pick) {
+        Some(host) => Placement::Claim { host, reused: false },
+        None => Placement::None(why),
+    }
+}
+
+/// One host against the rules, in their order: the first that excludes it is the reason shown.
+pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
+    if host.consumer == Some(Consumer::Machine(wanted.machine)) {
+        return Verdict::Mine; // before every filter: labels or state may have changed since the claim (H-5)
+    }
+    let kept_for_us = host.reuse.is_some_and(|reuse| !reuse.is_empty()) && host.reuse == wanted.reuse;
+    let held = match host.consumer {
+        None => false,
+        Some(Consumer::Cluster(name)) => !(kept_for_us && name == wanted.cluster), // H-9
+        Some(Consumer::Machine(_) | Consumer::Foreign) => true,
+    };
+    let available = matches!(host.state, "available" | "ready");
+
+    let out = [
+        (!wanted.selector.matches(host.labels), Reason::LabelsDiffer),
+        (host.reuse.is_some() && !kept_for_us, Reason::KeptForAnother),
+        (held, Reason::Claimed),
+        (host.deleting, Reason::Deleting),
+        (host.error, Reason::Error),
+        (host.paused, Reason::Paused),
+        (host.unhealthy, Reason::Unhealthy),
+        (host.detached, Reason::Detached),
+        (!available && !kept_for_us, Reason::NotAvailable),
+    ];
+    match out.into_iter().find(|(excluded, _)| *excluded) {
+        Some((_, reason)) => Verdict::Out(reason),
+        None if kept_for_us => Verdict::KeptForUs { ready: available },
+        None => Verdict::Free,
+    }
+}
+
+/// The failure domain is a wish (M-50): its hosts if there are any, otherwise all. A value that no label can have is
+/// simply a domain without hosts (H-51). Among them, first those that no other machine is after.
+fn choose<'a>(wanted: &Wanted<'_>, hosts: &[&Host<'a>], pick: usize) -> Option<&'a str> {
+    let in_domain =
+        narrow(hosts, |h| wanted.failure_domain.is_some() && h.failure_domain == wanted.failure_domain);
+    let from = narrow(&in_domain, |h| !h.sought);
+    (!from.is_empty()).then(|| from[pick % from.len()].name)
+}
+
+/// The hosts for which `wish` holds, or all of them when it holds for none.
+fn narrow<'h, 'a>(hosts: &[&'h Host<'a>], wish: impl Fn(&Host<'a>) -> bool) -> Vec<&'h Host<'a>> {
+    let granted: Vec<_> = hosts.iter().copied().filter(|h| wish(h)).collect();
+    if granted.is_empty() { hosts.to_vec() } else { granted }
+}
+
+impl<'a> WhyNot<'a> {
+    fn add(&mut self, host: &'a str, reason: Reason) {
+        *self.excluded.entry(reason).or_default() += 1;
+        if self.nearest.is_none_or(|(_, so_far)| reason > so_far) {
+            self.nearest = Some((host, reason));
+        }
+    }
+}
+
+/// Stable for a stable situation, because it is compared before it is written to a condition.
+impl fmt::Display for WhyNot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((nearest, reason)) = self.nearest else {
+            return f.write_str("no BareMetalHost in this namespace");
+        };
+        let counts: Vec<_> = self
+            .excluded
+            .iter()
+            .map(|(reason, n)| match reason {
+                Reason::LabelsDiffer => format!("{n} {reason} ({})", self.selector),
+                _ => format!("{n} {reason}"),
+            })
+            .collect();
+        write!(f, "none of {} BareMetalHosts fits: {}; nearest is {nearest} ({reason})", self.hosts, counts.join(", "))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LabelsDiffer => "without the required labels",
+            Self::KeptForAnother => "kept for another owner's reuse",
+            Self::Claimed => "claimed",
+            Self::Deleting => "being deleted",
+            Self::Error => "in error",
+            Self::Paused => "paused",
+            Self::Unhealthy => "marked unhealthy",
+            Self::Detached => "detached",
+            Self::NotAvailable => "not available yet",
+        })
+    }
+}
+
+/// The labels that a host must carry, parsed once. Without requirements every host matches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Test {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    Absent,
+    Above(i64),
+    Below(i64),
+}
+
+/// A requirement that can never be evaluated. Nothing is chosen while one is there (M-46).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectorError {
+    #[error("hostSelector: key {0:?} is not a label key")]
+    Key(String),
+    #[error("hostSelector: {value:?} for key {key:?} is not a label value")]
+    Value { key: String, value: String },
+    #[error("hostSelector: operator {operator:?} for key {key:?} is unknown")]
+    Operator { key: String, operator: String },
+    #[error("hostSelector: operator {operator:?} for key {key:?} does not take {given} values")]
+    Count { key: String, operator: String, given: usize },
+    #[error("hostSelector: operator {operator:?} for key {key:?} compares whole numbers, not {value:?}")]
+    Number { key: String, operator: String, value: String },
+}
+
+impl Selector {
+    /// `labels` are the pairs of `matchLabels`; `expressions` the key, operator and values of `matchExpressions`.
+    pub fn new<'a>(
+        labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+        expressions: impl IntoIterator<Item = (&'a str, &'a str, &'a [String])>,
+    ) -> Result<Self, SelectorError> {
+        let equal = labels.into_iter().map(|(key, value)| requirement(key, "=", std::slice::from_ref(value)));
+        let others = expressions.into_iter().map(|(key, operator, values)| requirement(key, operator, values));
+        equal.chain(others).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        self.0.iter().all(|requirement| requirement.test.holds(labels.and_then(|l| l.get(&requirement.key))))
+    }
+}
+
+fn requirement(key: &str, operator: &str, values: &[String]) -> Result<Requirement, SelectorError> {
+    if !is_label_key(key) {
+        return Err(SelectorError::Key(key.to_owned()));
+    }
+    if let Some(value) = values.iter().find(|value| !is_label_value(value)) {
+        return Err(SelectorError::Value { key: key.to_owned(), value: value.clone() });
+    }
+    let number = |value: &String| {
+        value.parse().map_err(|_| SelectorError::Number {
+            key: key.to_owned(),
+            operator: operator.to_owned(),
+            value: value.clone(),
+        })
+    };
+    let test = match (operator.to_lowercase().as_str(), values) {
+        ("in", [_, ..]) | ("=" | "==", [_]) => Test::In(values.to_vec()),
+        ("notin", [_, ..]) | ("!=", [_]) => Test::NotIn(values.to_vec()),
+        ("exists", []) => Test::Exists,
+        ("!" | "doesnotexist", []) => Test::Absent, // H-52
+        ("gt", [value]) => Test::Above(number(value)?),
+        ("lt", [value]) => Test::Below(number(value)?),
+        ("in" | "=" | "==" | "notin" | "!=" | "exists" | "!" | "doesnotexist" | "gt" | "lt", _) => {
+            return Err(SelectorError::Count {
+                key: key.to_owned(),
+                operator: operator.to_owned(),
+                given: values.len(),
+            });
+        }
+        _ => return Err(SelectorError::Operator { key: key.to_owned(), operator: operator.to_owned() }),
+    };
+    Ok(Requirement { key: key.to_owned(), test })
+}
+
+impl Test {
+    fn holds(&self, value: Option<&String>) -> bool {
+        let number = || value.and_then(|v| v.parse::<i64>().ok());
+        match self {
+            Self::In(values) => value.is_some_and(|v| values.contains(v)),
+            Self::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
+            Self::Exists => value.is_some(),
+            Self::Absent => value.is_none(),
+            Self::Above(bound) => number().is_some_and(|n| n > *bound),
+            Self::Below(bound) => number().is_some_and(|n| n < *bound),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match &self.test {
+            Test::In(values) if values.len() == 1 => write!(f, "{key}={}", values[0]),
+            Test::In(values) => write!(f, "{key} in ({})", values.join(",")),
+            Test::NotIn(values) => write!(f, "{key} notin ({})", values.join(",")),
+            Test::Exists => write!(f, "{key}"),
+            Test::Absent => write!(f, "!{key}"),
+            Test::Above(bound) => write!(f, "{key}>{bound}"),
+            Test::Below(bound) => write!(f, "{key}<{bound}"),
+        }
+    }
+}
+
+/// An optional DNS prefix and a name, as the API server wants label keys.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let domain = |prefix: &str| {
+        prefix.len() <= 253
+            && prefix.split('.').all(|part| {
+                is_word(part) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            })
+    };
+    prefix.is_none_or(domain) && is_word(name) && name.len() <= 63
+}
+
+fn is_label_value(value: &str) -> bool {
+    value.is_empty() || (is_word(value) && value.len() <= 63)
+}
+
+/// Letters and digits at both ends; between them also `-`, `_` and `.`.
+fn is_word(word: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    word.bytes().all(inner) && edge(word.as_bytes().first()) && edge(word.as_bytes().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static ANY: Selector = Selector(Vec::new());
+    const WORKER: Wanted<'_> =
+        Wanted { machine: "m1", cluster: "prod", selector: &ANY, failure_domain: None, reuse: None };
+    const CONTROL_PLANE: Wanted<'_> = Wanted { reuse: Some("cp-test1"), ..WORKER };
+
+    fn host(name: &str) -> Host<'_> {
+        Host { name, state: "available", ..Host::default() }
+    }
+
+    fn free() -> Host<'static> {
+        Host { state: "ready", ..host("free") }
+    }
+
+    fn other() -> Host<'static> {
+        claimed("other", "m2")
+    }
+
+    fn lbl(labels: &BTreeMap<String, String>) -> Host<'_> {
+        Host { labels: Some(labels), ..host("lbl") }
+    }
+
+    fn cp() -> Host<'static> {
+        Host { reuse: Some("cp-test1"), ..host("cp") }
+    }
+
+    fn fd() -> Host<'static> {
+        Host { failure_domain: Some("my-fd-1"), ..host("fd") }
+    }
+
+    fn claimed<'a>(name: &'a str, by: &'a str) -> Host<'a> {
+        Host { consumer: Some(Consumer::Machine(by)), ..host(name) }
+    }
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> Result<Selector, SelectorError> {
+        let values: Vec<_> = values.iter().map(|v| (*v).to_owned()).collect();
+        Selector::new([], [(key, operator, values.as_slice())])
+    }
+
+    #[track_caller]
+    fn check(wanted: &Wanted<'_>, hosts: &[Host<'_>], expected: Placement<'_>) {
+        for pick in 0..4 {
+            assert_eq!(place(wanted, hosts.iter().cloned(), pick), expected);
+        }
+    }
+
+    #[track_caller]
+    fn chosen(wanted: &Wanted<'_>, hosts: &[Host<'_>], host: &str) {
+        check(wanted, hosts, Placement::Claim { host, reused: host.starts_with("cp") });
+    }
+
+    #[track_caller]
+    fn none(wanted: &Wanted<'_>, hosts: &[Host<'_>]) {
+        assert!(matches!(place(wanted, hosts.iter().cloned(), 0), Placement::None(_)));
+    }
+
+    #[test]
+    fn a_h_1_and_11_a_kept_host_beats_a_free_one() {
+        chosen(&CONTROL_PLANE, &[other(), free(), cp()], "cp");
+        chosen(&CONTROL_PLANE, &[cp()], "cp");
+    }
+
+    #[test]
+    fn a_h_2_waits_for_the_kept_host_rather_than_taking_a_free_one() {
+        let kept = Host { state: "", name: "cp-none", ..cp() };
+        check(&CONTROL_PLANE, &[other(), free(), kept], Placement::AwaitReuse(vec!["cp-none"]));
+    }
+
+    #[test]
+    fn a_h_3_takes_the_free_host_and_leaves_the_claimed_one() {
+        chosen(&WORKER, &[other(), free()], "free");
+    }
+
+    #[test]
+    fn a_h_4_to_7_skips_hosts_in_error_unhealthy_or_paused() {
+        let excluded = [
+            Host { error: true, ..host("bad") },
+            Host { unhealthy: true, ..host("unh") },
+            Host { paused: true, ..host("pau") },
+            Host { deleting: true, ..host("del") },
+            Host { detached: true, ..host("det") },
+        ];
+        for bad in excluded {
+            chosen(&WORKER, &[bad, other(), free()], "free");
+        }
+    }
+
+    #[test]
+    fn a_h_8_an_own_claim_wins_even_when_the_host_no_longer_fits() {
+        let mine = Host { unhealthy: true, state: "provisioning", ..claimed("mine", "m1") };
+        check(&WORKER, &[other(), free(), mine], Placement::Adopt("mine"));
+    }
+
+    #[test]
+    fn a_h_9_hosts_of_others_are_not_for_this_machine() {
+        none(&Wanted { machine: "m3", ..WORKER }, &[other(), claimed("third", "m4")]);
+    }
+
+    #[test]
+    fn a_h_10_and_12_the_selector_narrows_the_choice() {
+        let carried = labels(&[("key1", "value1")]);
+        chosen(&WORKER, &[lbl(&carried)], "lbl");
+        let selector = Selector::new(&carried, []).unwrap();
+        chosen(&Wanted { selector: &selector, ..WORKER }, &[lbl(&carried), free()], "lbl");
+    }
+
+    #[test]
+    fn a_h_13_no_host_carries_the_label() {
+        let carried = labels(&[("key1", "value1")]);
+        let selector = Selector::new(&labels(&[("boguskey", "value")]), []).unwrap();
+        let hosts = [free(), lbl(&carried)];
+        let Placement::None(why) = place(&Wanted { selector: &selector, ..WORKER }, hosts, 0) else {
+            panic!("a host was chosen")
+        };
+        assert_eq!(
+            why.to_string(),
+            "none of 2 BareMetalHosts fits: 2 without the required labels (boguskey=value); \
+             nearest is free (without the required labels)"
+        );
+    }
+
+    #[test]
+    fn a_h_14_and_15_a_set_of_values() {
+        let carried = labels(&[("key1", "value1")]);
+        let selector = expression("key1", "in", &["abc", "value1", "123"]).unwrap();
+        let wanted = Wanted { selector: &selector, ..WORKER };
+        chosen(&wanted, &[free(), lbl(&carried)], "lbl");
+        none(&wanted, &[free()]);
+    }
+
+    #[test]
+    fn a_h_16_an_unknown_operator_is_an_error() {
+        let error = expression("key1", "pancakes", &["abc"]).unwrap_err();
+        assert_eq!(error.to_string(), "hostSelector: operator \"pancakes\" for key \"key1\" is unknown");
+    }
+
+    #[test]
+    fn a_h_17_prefers_the_failure_domain() {
+        let carried = labels(&[("key1", "value1")]);
+        let wanted = Wanted { failure_domain: Some("my-fd-1"), ..WORKER };
+        chosen(&wanted, &[free(), lbl(&carried), other(), fd()], "fd");
+    }
+
+    #[test]
+    fn a_h_18_an_empty_failure_domain_falls_back_to_any_free_host() {
+        let wanted = Wanted { failure_domain: Some("my-fd-1"), ..WORKER };
+        chosen(&wanted, &[free(), other(), cp()], "free");
+        chosen(&Wanted { failure_domain: Some("not a label!"), ..WORKER }, &[free()], "free");
+    }
+
+    #[test]
+    fn a_h_19_and_20_reuse_beats_the_failure_domain() {
+        let wanted = Wanted { failure_domain: Some("my-fd-1"), ..CONTROL_PLANE };
+        let cp_fd = Host { name: "cp-fd", failure_domain: Some("my-fd-1"), ..cp() };
+        chosen(&wanted, &[free(), fd(), cp(), cp_fd], "cp-fd");
+        chosen(&wanted, &[free(), fd(), cp()], "cp");
+    }
+
+    #[test]
+    fn a_nr_3_and_4_an_empty_or_other_reuse_label_never_matches() {
+        for reuse in ["", "cp-other"] {
+            let kept = Host { reuse: Some(reuse), ..host("kept") };
+            none(&CONTROL_PLANE, &[kept.clone()]);
+            none(&Wanted { reuse: Some(""), ..WORKER }, &[Host { reuse: Some(""), ..kept }]);
+        }
+    }
+
+    #[test]
+    fn n_8_a_reuse_label_does_not_open_a_host_that_a_machine_holds() {
+        none(&CONTROL_PLANE, &[Host { consumer: Some(Consumer::Machine("m2")), ..cp() }]);
+        let own_cluster = Host { consumer: Some(Consumer::Cluster("prod")), ..cp() };
+        chosen(&CONTROL_PLANE, &[own_cluster], "cp");
+    }
+
+    #[test]
+    fn n_9_of_several_kept_hosts_an_available_one_is_taken_at_once() {
+        chosen(&CONTROL_PLANE, &[Host { name: "cp-0", state: "deprovisioning", ..cp() }, cp()], "cp");
+    }
+
+    #[test]
+    fn n_24_every_free_host_gets_its_turn() {
+        let names = ["a", "b", "c"];
+        for (pick, name) in names.iter().enumerate() {
+            let placement = place(&WORKER, names.map(host), pick + 3);
+            assert_eq!(placement, Placement::Claim { host: name, reused: false });
+        }
+    }
+
+    #[test]
+    fn hosts_that_another_machine_goes_for_come_last() {
+        let sought = Host { sought: true, ..host("a") };
+        chosen(&WORKER, &[sought.clone(), host("b")], "b");
+        chosen(&WORKER, &[sought], "a");
+    }
+
+    #[test]
+    fn says_why_with_counts_and_the_nearest_miss() {
+        let hosts = [claimed("a", "m2"), Host { paused: true, ..host("b") }, claimed("c", "m3")];
+        let Placement::None(why) = place(&WORKER, hosts, 0) else { panic!("a host was chosen") };
+        assert_eq!(why.to_string(), "none of 3 BareMetalHosts fits: 2 claimed, 1 paused; nearest is b (paused)");
+    }
+
+    /// M-46: which operators there are and how many values each takes.
+    #[test]
+    fn m_46_operators() {
+        let rack = labels(&[("rack", "7")]);
+        let cases: [(&str, &[&str], Option<(bool, bool)>); 16] = [
+            // operator, values, (host with rack=7 matches, host without matches)
+            ("=", &["7"], Some((true, false))),
+            ("==", &["8"], Some((false, false))),
+            ("!=", &["7"], Some((false, true))),
+            ("NotIn", &["1", "2"], Some((true, true))),
+            ("Exists", &[], Some((true, false))),
+            ("!", &[], Some((false, true))),
+            ("DoesNotExist", &[], Some((false, true))),
+            ("gt", &["6"], Some((true, false))),
+            ("Lt", &["7"], Some((false, false))),
+            ("in", &[], None),
+            ("=", &["1", "2"], None),
+            ("exists", &["7"], None),
+            ("!", &["7"], None),
+            ("gt", &["x"], None),
+            ("gt", &[], None),
+            ("in", &["not a value!"], None),
+        ];
+        for (operator, values, expected) in cases {
+            let selector = expression("rack", operator, values).ok();
+            let actual = selector.map(|s| (s.matches(Some(&rack)), s.matches(None)));
+            assert_eq!(actual, expected, "{operator} {values:?}");
+        }
+        assert!(expression("not/a/key", "exists", &[]).is_err());
+        assert!(expression("example.com/rack", "exists", &[]).is_ok());
+    }
+
+    /// A host that anyone else holds is never chosen, whatever else is true of it.
+    #[test]
+    fn never_takes_a_held_host() {
+        for consumer in [Consumer::Machine("m2"), Consumer::Foreign, Consumer::Cluster("other")] {
+            for reuse in [None, Some("cp-prod")] {
+                let held = Host { consumer: Some(consumer), reuse, ..host("held") };
+                none(&Wanted { reuse: Some("cp-prod"), ..WORKER }, &[held]);
+            }
+        }
+    }
+}
