@@ -143,8 +143,7 @@ fn breaks_plain_syntax(text: &str) -> bool {
 
 /// Text that a YAML 1.1 or 1.2 reader resolves to a boolean, a null, a number or a time.
 fn reads_as_another_type(text: &str) -> bool {
-    const WORDS: [&str; 13] =
-        ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", ".nan", "<<", "="];
+    const WORDS: [&str; 13] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", ".nan", "<<", "="];
     WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)) || is_number(text) || is_base_60(text) || is_date(text)
 }
 
@@ -155,7 +154,8 @@ fn is_number(text: &str) -> bool {
     }
     let lower = text.to_ascii_lowercase();
     let radix = [("0x", 16), ("0o", 8), ("0b", 2)];
-    if let Some((digits, radix)) = radix.iter().find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, *radix))) {
+    if let Some((digits, radix)) = radix.iter().find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, *radix)))
+    {
         return !digits.is_empty() && digits.chars().all(|c| c == '_' || c.is_digit(radix));
     }
     let (mantissa, exponent) = match lower.split_once('e') {
@@ -179,8 +179,7 @@ fn is_base_60(text: &str) -> bool {
     let mut groups = whole.split(':');
     let first = groups.next().unwrap_or_default();
     let mut sixties = groups.peekable();
-    let below_60 =
-        |group: &str| matches!(group.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
+    let below_60 = |group: &str| matches!(group.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
     sixties.peek().is_some()
         && first.starts_with(|c: char| c.is_ascii_digit())
         && [first, fraction].iter().all(|part| part.chars().all(|c| c == '_' || c.is_ascii_digit()))
@@ -262,9 +261,42 @@ mod tests {
     #[test]
     fn d_54_words_that_would_read_as_something_else_get_double_quotes() {
         for word in [
-            "", "24", "yes", "Yes", "NO", "on", "off", "y", "N", "null", "Null", "~", "true", "1e3", "1.5", "1.", ".5",
-            "-7", "+1", "0x10", "0o17", "0b101", "0777", "1_000", ".inf", "-.INF", ".NaN", "12:30:45", "1:2:3:4:5:6:7:8",
-            "00:11:22:33:44:55", "190:20:30.15", "2001-12-14", "2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43", "<<", "=",
+            "",
+            "24",
+            "yes",
+            "Yes",
+            "NO",
+            "on",
+            "off",
+            "y",
+            "N",
+            "null",
+            "Null",
+            "~",
+            "true",
+            "1e3",
+            "1.5",
+            "1.",
+            ".5",
+            "-7",
+            "+1",
+            "0x10",
+            "0o17",
+            "0b101",
+            "0777",
+            "1_000",
+            ".inf",
+            "-.INF",
+            ".NaN",
+            "12:30:45",
+            "1:2:3:4:5:6:7:8",
+            "00:11:22:33:44:55",
+            "190:20:30.15",
+            "2001-12-14",
+            "2001-12-14t21:59:43.10-05:00",
+            "2001-12-14 21:59:43",
+            "<<",
+            "=",
         ] {
             assert_eq!(string(word), format!("\"{word}\""));
         }
@@ -273,8 +305,33 @@ mod tests {
     #[test]
     fn d_54_words_that_cannot_stand_bare_get_single_quotes() {
         for word in [
-            "2001::", "ffff:ffff:ffff:ffff::", "::", "a: b", "- x", "-", "a #b", "#x", "*x", "&x", "!x", "%x", "@x", "`x",
-            "[x", "{x", "x ", " x", "? x", ", x", "> x", "| x", "\"x\"", "--- x", "...", "~/.ssh", "<a>",
+            "2001::",
+            "ffff:ffff:ffff:ffff::",
+            "::",
+            "a: b",
+            "- x",
+            "-",
+            "a #b",
+            "#x",
+            "*x",
+            "&x",
+            "!x",
+            "%x",
+            "@x",
+            "`x",
+            "[x",
+            "{x",
+            "x ",
+            " x",
+            "? x",
+            ", x",
+            "> x",
+            "| x",
+            "\"x\"",
+            "--- x",
+            "...",
+            "~/.ssh",
+            "<a>",
         ] {
             assert_eq!(string(word), format!("'{word}'"));
         }
@@ -284,9 +341,36 @@ mod tests {
     #[test]
     fn d_54_everything_else_is_bare() {
         for word in [
-            "12:34:56:78:9A:BC", "DE:F0:12:34:56:78", "de-ad-be-ef-00-01", "10.0.0.1", "255.255.255.0", "fe80::1",
-            "2001:db8:0:1::68", "::1", "802.3ad", "layer3+4", "w108", "e1", "a b", "a:b", "a#b", "-x", "?x", "0x", "0xg", "1e", "_1",
-            "1.2.3", "12:60", "2001-12", "yesno", "it's", "a, b", "a[0]", "x=y", "straße",
+            "12:34:56:78:9A:BC",
+            "DE:F0:12:34:56:78",
+            "de-ad-be-ef-00-01",
+            "10.0.0.1",
+            "255.255.255.0",
+            "fe80::1",
+            "2001:db8:0:1::68",
+            "::1",
+            "802.3ad",
+            "layer3+4",
+            "w108",
+            "e1",
+            "a b",
+            "a:b",
+            "a#b",
+            "-x",
+            "?x",
+            "0x",
+            "0xg",
+            "1e",
+            "_1",
+            "1.2.3",
+            "12:60",
+            "2001-12",
+            "yesno",
+            "it's",
+            "a, b",
+            "a[0]",
+            "x=y",
+            "straße",
         ] {
             assert_eq!(string(word), word);
         }
@@ -296,12 +380,105 @@ mod tests {
     #[test]
     fn td_146_strings_read_back_unchanged() {
         let nasty = [
-            "yes", "null", "0x10", "1e3", "12:30:45", "~", "", "a: b", "line one\nline two", "line\n", "\n", "\n\n  x\n", "\ttab", "tab\t",
-            "cr\r\n", "\u{0}", "\u{7}bell", "\u{1b}[0m", "\u{7f}", "\u{85}", "\u{a0}", "\u{2028}", "\u{2029}", "\u{feff}bom", "\u{e000}", "\u{fffd}", "😀 x",
-            "日本語", "\\", "\\n", "\"", "'", "''", "a'b", "a\"b", "'a", "a'", "{{ x }}", "{% if %}", "${x}", "- a\n- b", "? a", ": a", ":", "a:", "a :b",
-            "#!/bin/sh\nset -e\n", "key: |\n  block", "!!int 3", "&a *a", "*", "@", "`", "%YAML 1.1", "---", "--- a", "...", "...x", "<<", "=", "0o7",
-            "0b1", "+.inf", "-.INF", ".NAN", "nan", "1,000", "1_0", "0.", "08", "-", "--", "+", ".", "..", "1-2", "1/2", "24", "1:0", "::", "1::",
-            "::1", "2001-01-01", "2001-01-01T00:00:00Z", "  indented", "trailing  ", " ", "  ", "x\u{200b}y", "=x", "<x", "[", "]", "{", "}", ",", "|", ">", "! x",
+            "yes",
+            "null",
+            "0x10",
+            "1e3",
+            "12:30:45",
+            "~",
+            "",
+            "a: b",
+            "line one\nline two",
+            "line\n",
+            "\n",
+            "\n\n  x\n",
+            "\ttab",
+            "tab\t",
+            "cr\r\n",
+            "\u{0}",
+            "\u{7}bell",
+            "\u{1b}[0m",
+            "\u{7f}",
+            "\u{85}",
+            "\u{a0}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{feff}bom",
+            "\u{e000}",
+            "\u{fffd}",
+            "😀 x",
+            "日本語",
+            "\\",
+            "\\n",
+            "\"",
+            "'",
+            "''",
+            "a'b",
+            "a\"b",
+            "'a",
+            "a'",
+            "{{ x }}",
+            "{% if %}",
+            "${x}",
+            "- a\n- b",
+            "? a",
+            ": a",
+            ":",
+            "a:",
+            "a :b",
+            "#!/bin/sh\nset -e\n",
+            "key: |\n  block",
+            "!!int 3",
+            "&a *a",
+            "*",
+            "@",
+            "`",
+            "%YAML 1.1",
+            "---",
+            "--- a",
+            "...",
+            "...x",
+            "<<",
+            "=",
+            "0o7",
+            "0b1",
+            "+.inf",
+            "-.INF",
+            ".NAN",
+            "nan",
+            "1,000",
+            "1_0",
+            "0.",
+            "08",
+            "-",
+            "--",
+            "+",
+            ".",
+            "..",
+            "1-2",
+            "1/2",
+            "24",
+            "1:0",
+            "::",
+            "1::",
+            "::1",
+            "2001-01-01",
+            "2001-01-01T00:00:00Z",
+            "  indented",
+            "trailing  ",
+            " ",
+            "  ",
+            "x\u{200b}y",
+            "=x",
+            "<x",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "|",
+            ">",
+            "! x",
         ];
         for text in nasty {
             assert_reads_back(&json!({"k": text}));
@@ -310,7 +487,9 @@ mod tests {
         }
         // Every single character of the first planes, alone and inside a word.
         for c in (0..0x3000).filter_map(char::from_u32) {
-            assert_reads_back(&json!({"k": c.to_string(), "l": format!("a{c}b"), "m": format!("a {c}"), "n": format!("{c} a")}));
+            assert_reads_back(
+                &json!({"k": c.to_string(), "l": format!("a{c}b"), "m": format!("a {c}"), "n": format!("{c} a")}),
+            );
         }
     }
 
