@@ -1,0 +1,433 @@
+//! Metal3DataTemplate: where every key of the metadata and every part of the network data comes from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::k8s::Time;
+use crate::schema::{self, patterns};
+
+/// Recipe for the metadata and network data of machines. Immutable but for `clusterName`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataTemplateSpec {
+    /// Deprecated; nothing reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub cluster_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<MetaData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<NetworkData>,
+}
+
+/// Which index belongs to which claim, for people to read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataTemplateStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 65536), extend("x-keyed-by" = "index"))]
+    pub indexes: Vec<IndexEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+}
+
+/// One index in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IndexEntry {
+    #[schemars(range(min = 0))]
+    pub index: i32,
+    /// Name of the Metal3DataClaim that holds the index.
+    #[schemars(length(min = 1, max = 512))]
+    pub name: String,
+}
+
+/// Where each metadata key gets its value from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaData {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub dns_servers_from_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub from_annotations: Vec<FromAnnotation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub from_host_interfaces: Vec<FromHostInterface>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub from_labels: Vec<FromLabel>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub gateways_from_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub indexes: Vec<IndexKey>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub ip_addresses_from_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub namespaces: Vec<NamespaceKey>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub object_names: Vec<ObjectNameKey>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub prefixes_from_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
+    pub strings: Vec<StringKey>,
+}
+
+/// A value taken from the address that a pool gives out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromPool {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), extend("x-default" = "ipam.metal3.io"))]
+    pub api_group: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), extend("x-default" = "IPPool"))]
+    pub kind: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    pub name: String,
+}
+
+/// A value taken from an annotation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromAnnotation {
+    #[schemars(length(min = 1, max = 512))]
+    pub annotation: String,
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// The MAC address of a host's interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromHostInterface {
+    /// Take the MAC the host boots from instead of naming an interface.
+    #[serde(rename = "fromBootMAC", skip_serializing_if = "Option::is_none")]
+    pub from_boot_mac: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub interface: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+}
+
+/// A value taken from a label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromLabel {
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    #[schemars(length(min = 1, max = 512))]
+    pub label: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// `prefix`, then `offset + index * step`, then `suffix`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IndexKey {
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub offset: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("x-default" = 1))]
+    pub step: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub suffix: Option<String>,
+}
+
+/// The namespace the machine lives in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NamespaceKey {
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+}
+
+/// The name of an object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObjectNameKey {
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// A fixed value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StringKey {
+    #[schemars(length(min = 1, max = 512))]
+    pub key: String,
+    #[schemars(length(min = 1, max = 512))]
+    pub value: String,
+}
+
+/// Links, the networks on them, and services.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkData {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::any_family)]
+    pub services: Option<Services>,
+}
+
+/// Interfaces by kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Links {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"))]
+    pub bonds: Vec<Bond>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 32), extend("x-keyed-by" = "id"))]
+    pub ethernets: Vec<Ethernet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"))]
+    pub vlans: Vec<Vlan>,
+}
+
+/// Several links joined into one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Bond {
+    /// Ids of the joined links.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
+    pub bond_links: Vec<String>,
+    #[schemars(extend("enum" = ["balance-rr", "active-backup", "balance-xor", "broadcast", "balance-tlb", "balance-alb", "802.3ad"]))]
+    pub bond_mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["layer2", "layer3+4", "layer2+3"]))]
+    pub bond_xmit_hash_policy: Option<String>,
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    /// Passed on as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "name"))]
+    pub parameters: Vec<BondParameter>,
+}
+
+/// One driver option of a bond; the value may be any JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BondParameter {
+    #[schemars(length(min = 1, max = 512))]
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::anything")]
+    pub value: Option<Value>,
+}
+
+/// A physical interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Ethernet {
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    #[schemars(extend("enum" = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif", "phy"]))]
+    pub type_: String,
+}
+
+/// A tagged interface on top of another link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Vlan {
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    #[serde(rename = "vlanID")]
+    #[schemars(range(min = 0, max = 4096))]
+    pub vlan_id: i32,
+    /// Id of the link that carries the tag.
+    #[schemars(length(min = 1, max = 512))]
+    pub vlan_link: String,
+}
+
+/// Where a link's MAC address comes from: one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MacAddress {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub from_host_interface: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub string: Option<String>,
+}
+
+/// An annotation on one of the objects of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AnnotationRef {
+    #[schemars(length(min = 1, max = 512))]
+    pub annotation: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// Networks by family and by how they are configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Networks {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"), transform = schema::ipv4)]
+    pub ipv4: Vec<StaticNetwork>,
+    #[serde(rename = "ipv4DHCP", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"), transform = schema::ipv4)]
+    pub ipv4_dhcp: Vec<DynamicNetwork>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"), transform = schema::ipv6)]
+    pub ipv6: Vec<StaticNetwork>,
+    #[serde(rename = "ipv6DHCP", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"), transform = schema::ipv6)]
+    pub ipv6_dhcp: Vec<DynamicNetwork>,
+    #[serde(rename = "ipv6SLAAC", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"), transform = schema::ipv6)]
+    pub ipv6_slaac: Vec<DynamicNetwork>,
+}
+
+/// A network whose address comes from a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StaticNetwork {
+    /// An annotation that holds the name of the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_ref: Option<PoolRef>,
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    /// Name of an IPPool; the short form of `fromPoolRef`.
+    #[serde(rename = "ipAddressFromIPPool", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub ip_address_from_ip_pool: Option<String>,
+    /// Id of the link this network is on.
+    #[schemars(length(min = 1, max = 512))]
+    pub link: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "network"))]
+    pub routes: Vec<Route>,
+}
+
+/// A network configured by DHCP or router advertisements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DynamicNetwork {
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    /// Id of the link this network is on.
+    #[schemars(length(min = 1, max = 512))]
+    pub link: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "network"))]
+    pub routes: Vec<Route>,
+}
+
+/// One route; its family is that of the network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Route {
+    pub gateway: Gateway,
+    pub network: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub prefix: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<Services>,
+}
+
+/// Where a route's gateway comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Gateway {
+    #[serde(rename = "fromIPPool", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub from_ip_pool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_ref: Option<PoolRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub string: Option<String>,
+}
+
+/// A pool of this or another address provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PoolRef {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DNS1123), extend("x-default" = "ipam.metal3.io"))]
+    pub api_group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::KIND), extend("x-default" = "IPPool"))]
+    pub kind: Option<String>,
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DNS1123))]
+    pub name: String,
+}
+
+/// Name servers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Services {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-list-type" = "set"))]
+    pub dns: Vec<String>,
+    #[serde(rename = "dnsFromIPPool", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub dns_from_ip_pool: Option<String>,
+}

@@ -1,0 +1,126 @@
+//! Pieces of schemas that a derive cannot say, and the way from what it says to what an API server accepts.
+//!
+//! The types of this crate carry their limits as attributes. Three of these are ours and mean: `x-default`, a default that
+//! the API server fills in (the derive's own defaults only say what is absent); `x-optional`, written always and demanded
+//! never; `x-keyed-by`, a list whose entries are told apart by that field.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+/// Patterns as the published CRDs have them.
+pub(crate) mod patterns {
+    pub(crate) const REASON: &str = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
+    pub(crate) const CONDITION_TYPE: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";
+    pub(crate) const INTERFACE: &str = r"^[a-zA-Z][a-zA-Z0-9._-]*$";
+    pub(crate) const IPV4: &str =
+        r"^((([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])\.){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))$";
+    pub(crate) const IPV6: &str = r"^(([0-9a-fA-F]{1,4}:){7,7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:((:[0-9a-fA-F]{1,4}){1,6})|:((:[0-9a-fA-F]{1,4}){1,7}|:))$";
+    pub(crate) const IP: &str = r"((^((([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])\.){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))$)|(^(([0-9a-fA-F]{1,4}:){7,7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:((:[0-9a-fA-F]{1,4}){1,6})|:((:[0-9a-fA-F]{1,4}){1,7}|:))$))";
+    pub(crate) const DNS1123: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    pub(crate) const KIND: &str = r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$";
+    pub(crate) const SUBNET: &str = r"((^((([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])\.){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))/([0-9]|[1-2][0-9]|3[0-2])$)|(^(([0-9a-fA-F]{1,4}:){7,7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:((:[0-9a-fA-F]{1,4}){1,6})|:((:[0-9a-fA-F]{1,4}){1,7}|:))/([0-9]|[0-9][0-9]|1[0-1][0-9]|12[0-8])$))";
+}
+
+/// Any JSON at all.
+pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// metav1 conditions.
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "x-keyed-by": "type",
+        "items": {
+            "type": "object",
+            "required": ["lastTransitionTime", "message", "reason", "status", "type"],
+            "properties": {
+                "lastTransitionTime": {"type": "string", "format": "date-time"},
+                "message": {"type": "string", "maxLength": 32768},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": patterns::REASON},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                "type": {"type": "string", "maxLength": 316, "pattern": patterns::CONDITION_TYPE},
+            },
+        },
+    })
+}
+
+/// Conditions in the v1beta1 dialect.
+pub(crate) fn v1beta1_conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["lastTransitionTime", "status", "type"],
+            "properties": {
+                "lastTransitionTime": {"type": "string", "format": "date-time"},
+                "message": {"type": "string", "minLength": 1, "maxLength": 10240},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 256},
+                "severity": {"type": "string", "maxLength": 32},
+                "status": {"type": "string"},
+                "type": {"type": "string", "minLength": 1, "maxLength": 256},
+            },
+        },
+    })
+}
+
+/// A core ObjectReference, replaced as a whole.
+pub(crate) fn object_reference(_: &mut SchemaGenerator) -> Schema {
+    let text = json!({"type": "string"});
+    let fields = ["apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid"];
+    let properties: Map<String, Value> = fields.into_iter().map(|field| (field.to_owned(), text.clone())).collect();
+    json_schema!({"type": "object", "properties": properties, "x-kubernetes-map-type": "atomic"})
+}
+
+/// Addresses by the name of who holds them.
+pub(crate) fn addresses_by_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"type": "string", "pattern": patterns::IP}})
+}
+
+/// Makes the routes and name servers below a list of networks IPv4.
+pub(crate) fn ipv4(schema: &mut Schema) {
+    edit(schema, |value| of_family(value, patterns::IPV4, 32));
+}
+
+/// Makes the routes and name servers below a list of networks IPv6.
+pub(crate) fn ipv6(schema: &mut Schema) {
+    edit(schema, |value| of_family(value, patterns::IPV6, 128));
+}
+
+/// Makes name servers addresses of either family.
+pub(crate) fn any_family(schema: &mut Schema) {
+    edit(schema, |value| of_family(value, patterns::IP, 128));
+}
+
+fn edit(schema: &mut Schema, with: impl FnOnce(&mut Value)) {
+    let mut value = std::mem::take(schema).to_value();
+    with(&mut value);
+    if let Ok(edited) = Schema::try_from(value) {
+        *schema = edited;
+    }
+}
+
+fn of_family(value: &mut Value, pattern: &str, longest: u8) {
+    match value {
+        Value::Object(schema) => {
+            for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+                let Value::Object(field) = field else { continue };
+                match name.as_str() {
+                    "network" | "string" => _ = field.insert("pattern".into(), pattern.into()),
+                    "prefix" => _ = field.insert("maximum".into(), longest.into()),
+                    "dns" => {
+                        if let Some(Value::Object(items)) = field.get_mut("items") {
+                            items.insert("pattern".into(), pattern.into());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            schema.values_mut().for_each(|value| of_family(value, pattern, longest));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| of_family(value, pattern, longest)),
+        _ => {}
+    }
+}
