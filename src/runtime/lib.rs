@@ -1,1 +1,34 @@
-//! Placeholder module doc.
+//! What every controller stands on: one watch per kind, a work queue, preconditioned writes, a lease, events, metrics and the
+//! servers a manager shows to the world.
+//!
+//! Nothing here knows a kind of ours. The contract is written down in `ARCHITECTURE.md`, "The runtime contract"; the rules it
+//! keeps are those of the house: no global state, no panic that ends a worker, no write without a reason, and no clock or die
+//! but the ones handed in.
+
+mod client;
+mod clock;
+mod controller;
+mod events;
+mod hub;
+mod metrics;
+mod object;
+mod queue;
+mod read;
+mod setup;
+mod store;
+mod tasks;
+mod write;
+
+pub use client::{ClientOptions, ConnectError, client_of, connect, user_agent};
+pub use clock::{Clock, Dice, FixedClock, SeededDice, SystemClock, SystemDice};
+pub use controller::{Controller, Next, Reconcile, ReconcileError, Retry, chain};
+pub use events::{EventKind, Recorder};
+pub use hub::{Hub, HubOptions, WatchOptions};
+pub use metrics::{Counter, Gauge, Histogram, Metrics};
+pub use object::{Key, Object, key_of};
+pub use queue::Queue;
+pub use read::{ListOptions, ReadError, Reader};
+pub use setup::{Options, Parts, Setup};
+pub use store::{Change, Store};
+pub use tasks::Tasks;
+pub use write::{Failure, Preconditions, WriteError, Writer, merge_diff, merge_diff_json};

@@ -1,0 +1,183 @@
+//! Reads past the caches, where a rule demands to know what is true now.
+//!
+//! Replies are parsed here and never logged: some of them are Secrets.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::core::params::{GetParams, ListParams};
+use kube::core::{ApiResource, DynamicObject, Request};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::controller::{ReconcileError, Retry};
+use crate::object::{Key, Kind, Object};
+
+const DEADLINE: Duration = Duration::from_secs(15);
+const PAGE: u32 = 500;
+
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+    deadline: Duration,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// None lists all namespaces.
+    pub namespace: Option<String>,
+    pub label_selector: Option<String>,
+    pub field_selector: Option<String>,
+}
+
+impl ListOptions {
+    pub fn namespace(namespace: impl Into<String>) -> Self {
+        Self { namespace: Some(namespace.into()), ..Self::default() }
+    }
+
+    pub fn labels(mut self, selector: impl Into<String>) -> Self {
+        self.label_selector = Some(selector.into());
+        self
+    }
+}
+
+/// A read that gave no answer; "not there" is an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("not allowed to read {what}")]
+    Forbidden { what: String, source: Box<kube::Error> },
+    /// The kind itself is unknown to the API server.
+    #[error("the API server does not serve {what}")]
+    NoSuchKind { what: String, source: Box<kube::Error> },
+    #[error("cannot read {what}")]
+    Failed { what: String, source: Box<kube::Error> },
+    #[error("no answer in time for {what}")]
+    Timeout { what: String },
+    #[error("{what} does not parse")]
+    Unparsable { what: String, source: serde_json::Error },
+}
+
+impl ReconcileError for ReadError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Forbidden { .. } => "ReadForbidden",
+            Self::NoSuchKind { .. } => "KindMissing",
+            Self::Failed { .. } | Self::Timeout { .. } => "ReadFailed",
+            Self::Unparsable { .. } => "Unparsable",
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::NoSuchKind { .. } => Retry::After(Duration::from_secs(30)),
+            Self::Forbidden { .. } | Self::Failed { .. } | Self::Timeout { .. } | Self::Unparsable { .. } => {
+                Retry::Backoff
+            }
+        }
+    }
+}
+
+impl Reader {
+    pub fn new(client: Client) -> Self {
+        Self { client, deadline: DEADLINE }
+    }
+
+    pub fn with_deadline(client: Client, deadline: Duration) -> Self {
+        Self { client, deadline }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub async fn get<K: Object>(&self, key: &Key) -> Result<Option<K>, ReadError> {
+        self.get_kind(&Kind::of::<K>(), key).await
+    }
+
+    /// For references whose kind is only known at run time.
+    pub async fn get_dynamic(&self, resource: &ApiResource, key: &Key) -> Result<Option<DynamicObject>, ReadError> {
+        self.get_kind(&Kind::dynamic(resource), key).await
+    }
+
+    /// Everything that matches, page by page, in the API server's order (namespace, then name).
+    pub async fn list<K: Object>(&self, options: &ListOptions) -> Result<Vec<K>, ReadError> {
+        self.list_kind(&Kind::of::<K>(), options).await
+    }
+
+    pub async fn list_dynamic(
+        &self,
+        resource: &ApiResource,
+        options: &ListOptions,
+    ) -> Result<Vec<DynamicObject>, ReadError> {
+        self.list_kind(&Kind::dynamic(resource), options).await
+    }
+
+    async fn get_kind<T: DeserializeOwned>(&self, kind: &Kind, key: &Key) -> Result<Option<T>, ReadError> {
+        let what = || format!("{} {key}", kind.kind);
+        let request = Request::new(kind.path(key.scope())).get(&key.name, &GetParams::default());
+        match self.text(request.map_err(kube::Error::BuildRequest), &what).await {
+            Ok(text) => parse(&text, &what).map(Some),
+            Err(ReadError::Failed { source, .. }) if is_missing_object(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_kind<T: DeserializeOwned>(&self, kind: &Kind, options: &ListOptions) -> Result<Vec<T>, ReadError> {
+        let what = || match &options.namespace {
+            Some(namespace) => format!("{} in {namespace}", kind.plural),
+            None => kind.plural.clone(),
+        };
+        let request = Request::new(kind.path(options.namespace.as_deref()));
+        let mut params = ListParams {
+            label_selector: options.label_selector.clone(),
+            field_selector: options.field_selector.clone(),
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        let mut items = Vec::new();
+        loop {
+            let text = self.text(request.list(&params).map_err(kube::Error::BuildRequest), &what).await?;
+            let page: Page<T> = parse(&text, &what)?;
+            items.extend(page.items);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    async fn text(
+        &self,
+        request: Result<http::Request<Vec<u8>>, kube::Error>,
+        what: &impl Fn() -> String,
+    ) -> Result<String, ReadError> {
+        let classify = |source: kube::Error| {
+            let (what, source) = (what(), Box::new(source));
+            match &*source {
+                kube::Error::Api(status) if status.code == 403 => ReadError::Forbidden { what, source },
+                kube::Error::Api(status) if status.code == 404 && !is_missing_object(&source) => {
+                    ReadError::NoSuchKind { what, source }
+                }
+                _ => ReadError::Failed { what, source },
+            }
+        };
+        let answer = tokio::time::timeout(self.deadline, self.client.request_text(request.map_err(classify)?)).await;
+        answer.map_err(|_| ReadError::Timeout { what: what() })?.map_err(classify)
+    }
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta,
+    items: Vec<T>,
+}
+
+fn parse<T: DeserializeOwned>(text: &str, what: &impl Fn() -> String) -> Result<T, ReadError> {
+    serde_json::from_str(text).map_err(|source| ReadError::Unparsable { what: what(), source })
+}
+
+/// A 404 about the object names it; one about an unknown path or kind does not.
+pub(crate) fn is_missing_object(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
+}
