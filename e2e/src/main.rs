@@ -1,2 +1,134 @@
-//! Placeholder module doc.
-fn main() {}
+//! `bed`: a whole management cluster of real components, and machines that boot, on one Linux machine without a network.
+//!
+//! Read in this order: [`supervisor`] (one process tree that leaves nothing behind), [`tools`] (the Go programs),
+//! [`management`] (the control plane), [`node`] (the kubelet and the container runtime whose containers are processes),
+//! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it).
+
+#![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
+
+mod audit;
+mod bed;
+mod console;
+mod issuer;
+mod kube;
+mod management;
+mod net;
+mod node;
+mod paths;
+mod pki;
+mod prerequisites;
+mod programs;
+mod releases;
+mod supervisor;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::bed::Bed;
+use crate::console::Console;
+use crate::paths::Paths;
+use crate::supervisor::Lock;
+use crate::tools::Tools;
+
+#[derive(Parser)]
+#[command(name = "bed", about = "A real management cluster and machines that boot, on one Linux machine without a network")]
+struct Arguments {
+    /// Given by the bed to itself when it starts again inside its namespaces.
+    #[arg(long, hide = true)]
+    inside: bool,
+    #[command(subcommand)]
+    command: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Bring up the management cluster with all providers and keep it until Ctrl-C.
+    Up,
+    /// End the running bed.
+    Down,
+    /// A shell (or one command) in the running bed, with kubectl and clusterctl set up.
+    Shell {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Build the Go programs and nothing else.
+    Tools,
+    /// The versions of everything the bed runs.
+    Versions,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            Console::new().line(format_args!("bed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let paths = Paths::find()?;
+    let console = Console::new();
+    match &arguments.command {
+        Job::Down => supervisor::down(&paths).await?,
+        Job::Shell { command } => return supervisor::shell(&paths, &Tools::locate(&paths)?, command),
+        Job::Versions => versions(&console, &Tools::locate(&paths)?),
+        Job::Tools => {
+            prerequisites::to_build(&paths)?;
+            Tools::build(&paths, &console)?;
+        }
+        job if arguments.inside => return inside(job, paths, console).await,
+        _ => return outside(&paths, &console).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Before the namespaces: everything that needs the user's network, environment or terminal.
+async fn outside(paths: &Paths, console: &Console) -> Result<ExitCode> {
+    prerequisites::to_run(paths)?;
+    let lock = Lock::take(paths).await?;
+    paths.reset()?;
+    let (_, built) = Tools::build(paths, console)?;
+    tools::build_ours(paths, console)?;
+    audit::note_build(paths, built)?;
+    supervisor::enter(paths, lock, std::env::args().skip(1).collect()).await
+}
+
+/// Pid 1 of the bed.
+async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
+    supervisor::end_with_outer();
+    supervisor::private_folders()?;
+    net::up()?;
+    let programs = programs::Programs::new(&paths.log);
+    let work = async {
+        let bed = Bed::start(paths.clone(), console, programs.clone()).await?;
+        match job {
+            Job::Up => bed.stay().await,
+            Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        error = programs.failure() => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            console.step(format_args!("failed: {error:#}"));
+            console.line(format_args!("The logs are kept in {}", paths.log.display()));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn versions(console: &Console, tools: &Tools) {
+    console.line(format_args!("etcd         {}", tools.etcd));
+    console.line(format_args!("Kubernetes   {}", tools.machine_versions().collect::<Vec<_>>().join(", ")));
+    console.line(format_args!("Cluster API  {}", tools.cluster_api));
+}

@@ -1,0 +1,182 @@
+//! The bed lives in one process tree, and the tree ends with its root.
+//!
+//! The outer `bed` holds a lock and starts itself again as pid 1 of new namespaces. Pid 1 lives as long as its standard
+//! input, a pipe whose other end only the outer process has: Ctrl-C, a crash or `kill -9` of the outer process closes it,
+//! pid 1 ends, and the kernel ends every process, mount and network below it. Nothing is cleaned up because nothing can
+//! be left. All processes inside inherit the lock, so a lock that can be taken proves that the last bed is gone.
+
+use std::env;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::paths::Paths;
+use crate::tools::Tools;
+
+/// Sockets and other small things of the running bed, on a tmpfs of its own: the path is short whatever the checkout is.
+pub const RUN: &str = "/run/capm3-bed";
+
+/// How long the remains of a killed bed may take to go; the kernel needs milliseconds.
+const GONE: Duration = Duration::from_secs(20);
+
+/// The only variables that programs of the bed see besides their own.
+pub fn clean(command: &mut Command) -> &mut Command {
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root").env("LANG", "C.UTF-8")
+}
+
+/// The right to run the bed of this checkout.
+pub struct Lock(File);
+
+impl Lock {
+    /// Takes the lock, or says which bed runs. The remains of a bed whose outer process died are waited for.
+    pub async fn take(paths: &Paths) -> Result<Lock> {
+        let file = File::options().create(true).truncate(false).write(true).open(paths.lock())?;
+        let deadline = tokio::time::Instant::now() + GONE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error).context("lock the bed"),
+            }
+            if let Some(outer) = outer(paths) {
+                bail!("a bed runs already (process {outer}): `cargo bed shell` enters it, `cargo bed down` ends it");
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "a process of an earlier bed does not end; see {}", paths.pid().display());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Starts this program again as pid 1 of new namespaces and waits for its end or for ours.
+pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    rustix::io::fcntl_setfd(&lock.0, rustix::io::FdFlags::empty())?; // inherited by everything inside
+    let mut unshare = Command::new("unshare");
+    clean(&mut unshare);
+    for kept in ["TERM", "COLUMNS", "NO_COLOR", "CAPM3_BED_CACHE", "CARGO_TARGET_DIR", "XDG_CACHE_HOME", "HOME", "RUST_BACKTRACE"] {
+        if let Some(value) = env::var_os(kept) {
+            unshare.env(kept, value);
+        }
+    }
+    unshare.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc", "--"]);
+    unshare.arg(env::current_exe()?).arg("--inside").args(arguments);
+    unshare.stdin(Stdio::piped()).process_group(0); // its own group: the terminal's Ctrl-C reaches only us
+    let mut child = tokio::process::Command::from(unshare).spawn().context("start unshare")?;
+    let life = child.stdin.take();
+    let inner = child.id().context("the bed has ended at once")?;
+    fs::write(paths.pid(), format!("{} {inner}\n", std::process::id()))?;
+
+    let (status, stopped) = tokio::select! {
+        status = child.wait() => (status?, false),
+        _ = async { tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => (), _ = hangup.recv() => () } } => {
+            drop(life);
+            (child.wait().await?, true)
+        }
+    };
+    fs::remove_file(paths.pid())?;
+    Ok(match (stopped, status.code()) {
+        (true, _) => ExitCode::from(130),
+        (false, Some(0)) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+/// Inside: ends this process, and with it everything, when the outer one goes.
+#[expect(clippy::disallowed_methods, reason = "pid 1 of the bed: its end is the end of the bed, whatever the runtime is doing")]
+pub fn end_with_outer() {
+    std::thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while io::stdin().read(&mut nothing).is_ok_and(|count| count > 0) {}
+        std::process::exit(130);
+    });
+}
+
+/// Inside: the parts of the host's file system that programs would write to, replaced by the bed's own.
+pub fn private_folders() -> Result<()> {
+    for folder in ["/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni"] {
+        if !Path::new(folder).exists() {
+            continue;
+        }
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "bed", folder]).status()?;
+        ensure!(status.success(), "mount a tmpfs on {folder}");
+    }
+    fs::create_dir_all(RUN)?;
+    fs::write("/proc/sys/kernel/hostname", "management").context("set the host name of the bed")?;
+    Ok(())
+}
+
+/// A shell, or the command given, inside the running bed.
+pub fn shell(paths: &Paths, tools: &Tools, command: &[String]) -> Result<ExitCode> {
+    let inner = inner(paths).context("no bed runs in this checkout: `cargo bed up` or `make demo` starts one")?;
+    let mut path: Vec<_> = tools.folders().iter().map(|folder| folder.display().to_string()).collect();
+    path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let mut enter = Command::new("nsenter");
+    enter.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--target", &inner.to_string(), "--wd=."]);
+    enter.current_dir(&paths.state).arg("--").env_clear();
+    for kept in ["TERM", "HOME", "LANG", "COLORTERM"] {
+        if let Some(value) = env::var_os(kept) {
+            enter.env(kept, value);
+        }
+    }
+    enter.env("PATH", path.join(":")).env("PS1", "bed \\w $ ").env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
+    enter.env("KUBECONFIG", paths.kubeconfig()).env("CLUSTERCTL_CONFIG", paths.clusterctl_config());
+    match command {
+        [] => enter.args(["bash", "--norc", "--noprofile", "-i"]),
+        command => enter.args(command),
+    };
+    let status = enter.status().context("start nsenter")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Asks the running bed to end and waits until the last of it is gone.
+pub async fn down(paths: &Paths) -> Result<()> {
+    if let Some(outer) = outer(paths) {
+        rustix::process::kill_process(pid(outer)?, Signal::TERM).context("end the bed")?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(paths.lock())?;
+    let deadline = tokio::time::Instant::now() + GONE;
+    while file.try_lock().is_err() {
+        ensure!(tokio::time::Instant::now() < deadline, "a process of the bed does not end; see {}", paths.pid().display());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// The outer process of the running bed, if it lives.
+fn outer(paths: &Paths) -> Option<u32> {
+    let (outer, unshare) = recorded(paths)?;
+    // A pid alone may have been given to another process since: the pair has not.
+    (parent(unshare)? == outer).then_some(outer)
+}
+
+/// Pid 1 of the running bed, as seen from here.
+fn inner(paths: &Paths) -> Option<u32> {
+    let (_, unshare) = recorded(paths)?;
+    outer(paths)?;
+    fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+fn recorded(paths: &Paths) -> Option<(u32, u32)> {
+    let text = fs::read_to_string(paths.pid()).ok()?;
+    let (outer, unshare) = text.trim().split_once(' ')?;
+    Some((outer.parse().ok()?, unshare.parse().ok()?))
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+fn pid(raw: u32) -> Result<Pid> {
+    Pid::from_raw(i32::try_from(raw)?).context("a process id")
+}
