@@ -1,0 +1,286 @@
+//! The life of a workload cluster, in the steps that demo and tests share: hosts on the rack, a cluster from our template, its
+//! growth and its end. A step returns when the state it names is there, or says what it saw instead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::kube::{Seen, apply, client, wait_for};
+use crate::site::*;
+use crate::view::{World, condition};
+
+/// Networks of the machines: provisioning on the first NIC, nodes on the second. Both end at the bed's bridge.
+pub const ENDPOINT: &str = "198.51.100.100";
+const PROVISIONING: (&str, &str) = ("203.0.113.100", "203.0.113.199");
+const NODES: (&str, &str) = ("192.0.2.100", "192.0.2.199");
+const GATEWAY: &str = "192.0.2.1";
+
+/// How long a step may take on two busy cores before it counts as stuck.
+const BOUND: Duration = Duration::from_secs(360);
+
+pub struct Life<'a> {
+    pub bed: &'a Bed,
+    pub site: Site,
+}
+
+/// What the rack's hosts are created with.
+pub fn host(name: &str, annotations: &Value) -> [(Kind, Value); 2] {
+    let secret = format!("{name}-bmc");
+    [
+        (
+            SECRET,
+            json!({"metadata": {"name": secret}, "type": "Opaque", "stringData": {"username": "admin", "password": "admin"}}),
+        ),
+        (
+            HOST,
+            json!({
+                "metadata": {"name": name, "annotations": annotations},
+                "spec": {
+                    "online": true,
+                    "bootMACAddress": capm3_sim::host::boot_mac(name),
+                    "bootMode": "UEFI",
+                    "bmc": {"address": format!("redfish://198.51.100.5/redfish/v1/Systems/{name}"), "credentialsName": secret},
+                },
+            }),
+        ),
+    ]
+}
+
+pub fn image(version: &str) -> String {
+    format!("http://198.51.100.5/images/node-{version}.raw")
+}
+
+impl<'a> Life<'a> {
+    pub fn new(bed: &'a Bed, namespace: &str) -> Life<'a> {
+        Life { bed, site: Site { client: bed.client.clone(), namespace: namespace.to_owned() } }
+    }
+
+    /// New hosts, named `node-<n>`, until the operator has inspected them.
+    pub async fn rack(&self, numbers: std::ops::Range<usize>) -> Result<()> {
+        apply(&self.site.client, &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", self.site.namespace))
+            .await?;
+        let count = numbers.end;
+        for number in numbers {
+            for (kind, object) in host(&format!("node-{number}"), &json!({})) {
+                self.site.create(kind, object).await?;
+            }
+        }
+        self.hosts_in("available", count).await
+    }
+
+    /// Waits until exactly `count` hosts are in `state` (e2e-scenarios E-0.1).
+    pub async fn hosts_in(&self, state: &str, count: usize) -> Result<()> {
+        wait_for(format_args!("{count} hosts {state}"), BOUND, async || {
+            let hosts = self.site.list(HOST).await?;
+            let states: Vec<_> =
+                hosts.iter().map(|h| format!("{} {}", name(h), text(h, "/status/provisioning/state"))).collect();
+            let there = hosts.iter().filter(|h| text(h, "/status/provisioning/state") == state).count();
+            Ok(if there == count { Seen::Done(()) } else { Seen::Not(states.join(", ")) })
+        })
+        .await
+    }
+
+    /// The cluster as `clusterctl generate cluster` renders it from our development flavour.
+    pub async fn generate(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<String> {
+        let version = &self.bed.tools.kubernetes;
+        let counts = [control_planes, workers].map(|count| count.to_string());
+        let url = image(version);
+        let sum = format!("{url}.sha256sum");
+        let variables = [
+            ("CLUSTER_APIENDPOINT_HOST", ENDPOINT),
+            ("CLUSTER_APIENDPOINT_PORT", "6443"),
+            ("IMAGE_URL", &url),
+            ("IMAGE_CHECKSUM", &sum),
+            ("IMAGE_CHECKSUM_TYPE", "sha256"),
+            ("IMAGE_FORMAT", "raw"),
+            ("PROVISIONING_POOL_START", PROVISIONING.0),
+            ("PROVISIONING_POOL_END", PROVISIONING.1),
+            ("NODE_POOL_START", NODES.0),
+            ("NODE_POOL_END", NODES.1),
+            ("NODE_POOL_GATEWAY", GATEWAY),
+            ("POD_CIDR", r#"["10.244.0.0/16"]"#),
+        ];
+        let arguments = [
+            "generate",
+            "cluster",
+            cluster,
+            "--infrastructure=metal3",
+            "--flavor=development",
+            "--target-namespace",
+            &self.site.namespace,
+            "--kubernetes-version",
+            version,
+            "--control-plane-machine-count",
+            &counts[0],
+            "--worker-machine-count",
+            &counts[1],
+        ];
+        self.bed.clusterctl(&arguments, &variables).await
+    }
+
+    pub async fn create(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<()> {
+        let rendered = self.generate(cluster, control_planes, workers).await?;
+        apply(&self.site.client, &rendered).await.map(|_| ())
+    }
+
+    /// Waits until the Cluster is Available and each of `machines` Machines runs with a Node.
+    pub async fn running(&self, cluster: &str, machines: usize) -> Result<()> {
+        wait_for(format_args!("cluster {cluster} Available with {machines} running machines"), BOUND, async || {
+            let world = self.site.world().await;
+            let found = world.clusters.iter().find(|object| name(object) == cluster).context("no such Cluster yet")?;
+            let available = condition(found, "Available").is_some_and(|(status, _)| status == "True");
+            let ready = world.machines.iter().filter(|m| is_running(m)).count();
+            let settled = available && ready == machines && world.machines.len() == machines;
+            Ok(if settled { Seen::Done(()) } else { Seen::Not(crate::view::tree(&world).join("\n  ")) })
+        })
+        .await
+    }
+
+    pub async fn scale(&self, kind: Kind, object: &str, replicas: usize) -> Result<()> {
+        self.site.patch(kind, object, json!({"spec": {"replicas": replicas}})).await
+    }
+
+    /// Deletes the cluster and what the template put beside it, and waits until nothing of it is left.
+    pub async fn delete(&self, cluster: &str) -> Result<()> {
+        self.site.delete(CLUSTER, cluster).await?;
+        wait_for(format_args!("cluster {cluster} gone"), BOUND, async || {
+            Ok(match self.site.get(CLUSTER, cluster).await? {
+                None => Seen::Done(()),
+                Some(_) => Seen::Not(crate::view::tree(&self.site.world().await).join("\n  ")),
+            })
+        })
+        .await?;
+        for template in ["controlplane-template", "workers-template"] {
+            self.site.delete(METAL3_DATA_TEMPLATE, &format!("{cluster}-{template}")).await?;
+        }
+        self.nothing_left().await
+    }
+
+    /// Nothing of ours remains (proof I4; e2e-scenarios E-0.10), and each host is free again.
+    async fn nothing_left(&self) -> Result<()> {
+        const OURS: [Kind; 8] = [
+            METAL3_CLUSTER,
+            METAL3_MACHINE,
+            METAL3_DATA,
+            METAL3_DATA_CLAIM,
+            METAL3_DATA_TEMPLATE,
+            IP_POOL,
+            IP_CLAIM,
+            IP_ADDRESS,
+        ];
+        wait_for("everything of the cluster to be gone", BOUND, async || {
+            let mut left = Vec::new();
+            for kind in OURS {
+                left.extend(self.site.list(kind).await?.iter().map(|o| format!("{} {}", text(o, "/kind"), name(o))));
+            }
+            for secret in self.site.list(SECRET).await? {
+                let rendered = text(&secret, "/type") == "infrastructure.cluster.x-k8s.io/secret";
+                let labelled = secret["metadata"]["labels"].get("cluster.x-k8s.io/cluster-name").is_some();
+                if rendered || labelled {
+                    left.push(format!("Secret {}", name(&secret)));
+                }
+            }
+            for host in self.site.list(HOST).await? {
+                let spec = &host["spec"];
+                let taken = ["consumerRef", "image", "userData", "metaData", "networkData"];
+                let kept: Vec<_> = taken.iter().filter(|field| spec.get(**field).is_some()).collect();
+                let annotations = host["metadata"].get("annotations").cloned().unwrap_or_default();
+                let blocked = annotations.get("clusterctl.cluster.x-k8s.io/block-move").is_some();
+                let state = text(&host, "/status/provisioning/state");
+                if !kept.is_empty() || blocked || state != "available" {
+                    left.push(format!("host {} {state} with {kept:?}", name(&host)));
+                }
+            }
+            Ok(if left.is_empty() { Seen::Done(()) } else { Seen::Not(left.join(", ")) })
+        })
+        .await
+    }
+
+    /// The workload cluster, reached through the kubeconfig that Cluster API made for it.
+    pub async fn workload(&self, cluster: &str) -> Result<kube::Client> {
+        let secret = self.site.get(SECRET, &format!("{cluster}-kubeconfig")).await?.context("no kubeconfig Secret")?;
+        let encoded = text(&secret, "/data/value");
+        let path = self.bed.paths.state.join(format!("{cluster}.kubeconfig"));
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded)?;
+        std::fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))?;
+        client(&path).await
+    }
+
+    /// What must hold at any moment: one consumer per host and one host per machine, no address and no index held twice.
+    pub async fn consistent(&self) -> Result<World> {
+        let world = self.site.world().await;
+        unique("a machine with two hosts", world.hosts.iter().filter_map(consumer))?;
+        unique("an address twice", world.addresses.iter().map(|a| text(a, "/spec/address").to_owned()))?;
+        unique("a claim with two addresses", world.addresses.iter().map(|a| text(a, "/spec/claim/name").to_owned()))?;
+        let index = |data: &Value| format!("{} {}", text(data, "/spec/template/name"), data["spec"]["index"]);
+        unique("an index twice", world.datas.iter().map(index))?;
+        Ok(world)
+    }
+
+    /// A settled cluster: every Machine has its own host, the providerID of its Node, an address of each pool, and its Secrets.
+    pub async fn settled(&self, cluster: &str, machines: usize) -> Result<()> {
+        let world = self.consistent().await?;
+        let workload = self.workload(cluster).await?;
+        let nodes = everywhere(&workload, NODE).await?;
+        ensure!(nodes.len() == machines, "{} Nodes, {machines} machines", nodes.len());
+        ensure!(world.metal3_machines.len() == machines, "{} Metal3Machines", world.metal3_machines.len());
+        for machine in &world.metal3_machines {
+            let ours = name(machine);
+            let provider_id = text(machine, "/spec/providerID");
+            let host = world.hosts.iter().find(|host| consumer(host).as_deref() == Some(ours));
+            let host = host.with_context(|| format!("{ours} has no host"))?;
+            let expected = format!("metal3://{}/{}/{ours}", self.site.namespace, name(host));
+            ensure!(provider_id == expected, "{ours} has providerID {provider_id:?}, expected {expected:?}");
+            let node = nodes.iter().find(|node| text(node, "/spec/providerID") == provider_id);
+            let node = node.with_context(|| format!("no Node carries {provider_id}"))?;
+            ensure!(name(node) == ours, "Node {} of {ours}: its name was not rendered", name(node));
+            for (suffix, key) in [("metadata", "metaData"), ("networkdata", "networkData")] {
+                let secret = format!("{ours}-{suffix}");
+                let found = self.site.get(SECRET, &secret).await?.with_context(|| format!("no Secret {secret}"))?;
+                ensure!(!text(&found, &format!("/data/{key}")).is_empty(), "Secret {secret} has no {key}");
+            }
+            for kind in ["Ready", "AssociateBareMetalHost", "Metal3DataReady"] {
+                match condition(machine, kind) {
+                    Some(("True", _)) => {}
+                    other => bail!("{ours}: condition {kind} is {other:?}"),
+                }
+            }
+        }
+        ensure!(world.addresses.len() == 2 * machines, "{} addresses for {machines} machines", world.addresses.len());
+        for address in &world.addresses {
+            let (value, pool) = (text(address, "/spec/address"), text(address, "/spec/pool/name"));
+            let range = if pool.ends_with("-nodes") { NODES } else { PROVISIONING };
+            ensure!(within(value, range), "{value} of pool {pool} is outside {range:?}");
+        }
+        Ok(())
+    }
+}
+
+pub fn is_running(machine: &Value) -> bool {
+    text(machine, "/status/phase") == "Running"
+        && !text(machine, "/status/nodeRef/name").is_empty()
+        && condition(machine, "NodeReady").is_some_and(|(status, _)| status == "True")
+}
+
+pub fn consumer(host: &Value) -> Option<String> {
+    Some(text(host, "/spec/consumerRef/name")).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn unique(what: &str, values: impl Iterator<Item = String>) -> Result<()> {
+    let mut seen = BTreeMap::<String, usize>::new();
+    values.for_each(|value| *seen.entry(value).or_default() += 1);
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count > 1).map(|(value, _)| value.as_str()).collect();
+    ensure!(twice.is_empty(), "{what}: {}", twice.join(", "));
+    Ok(())
+}
+
+fn within(address: &str, range: (&str, &str)) -> bool {
+    let parse = |text: &str| text.parse::<std::net::Ipv4Addr>().ok();
+    match (parse(address), parse(range.0), parse(range.1)) {
+        (Some(address), Some(first), Some(last)) => (first..=last).contains(&address),
+        _ => false,
+    }
+}
