@@ -83,8 +83,7 @@ impl Provider {
 
     /// Every object of the components file, labelled, in the order they are installed.
     pub fn objects(&self) -> Result<Vec<Value>> {
-        let crds =
-            if self.fast_track { capm3_api::crds::infrastructure() } else { capm3_api::crds::ipam() };
+        let crds = if self.fast_track { capm3_api::crds::infrastructure() } else { capm3_api::crds::ipam() };
         let mut objects = vec![self.namespace()];
         for crd in crds {
             objects.push(serde_json::to_value(crd).context("serialise a CRD")?);
@@ -121,7 +120,8 @@ impl Provider {
         let rules = if self.fast_track { crate::rbac::infrastructure() } else { crate::rbac::ipam() };
         let (cluster, leader) = (self.name("manager-role"), self.name("leader-election-role"));
         let api = "rbac.authorization.k8s.io/v1";
-        let refers = |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+        let refers =
+            |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
         vec![
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(&account)}),
             json!({"apiVersion": api, "kind": "Role", "metadata": self.metadata(&leader), "rules": crate::rbac::leader_election()}),

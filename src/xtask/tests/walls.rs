@@ -15,10 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("capm3-webhook", &["capm3-core", "capm3-runtime", "capm3-api"]),
     ("capm3-controllers", &["capm3-core", "capm3-runtime", "capm3-remote", "capm3-api"]),
     ("capm3-manager", &["capm3-controllers", "capm3-webhook", "capm3-runtime", "capm3-api"]),
-    (
-        "capm3-sim",
-        &["capm3-api", "capm3-core", "capm3-runtime", "capm3-remote", "capm3-controllers", "capm3-webhook"],
-    ),
+    ("capm3-sim", &["capm3-api", "capm3-core", "capm3-runtime", "capm3-remote", "capm3-controllers", "capm3-webhook"]),
     ("capm3-cli", &["capm3-api", "capm3-core", "capm3-sim"]),
     ("capm3-xtask", &["capm3-api", "capm3-core", "capm3-sim"]),
     ("capm3-e2e", &["capm3-api", "capm3-core", "capm3-sim"]),
@@ -63,7 +60,10 @@ fn every_arrow_between_crates_is_drawn() {
     for (package, dependencies) in dependencies() {
         let allowed = drawn.get(package.as_str()).unwrap_or_else(|| panic!("{package} is not in ARCHITECTURE.md"));
         for dependency in dependencies.iter().filter(|name| name.starts_with("capm3-")) {
-            assert!(allowed.contains(&dependency.as_str()), "{package} -> {dependency} is not drawn in ARCHITECTURE.md");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{package} -> {dependency} is not drawn in ARCHITECTURE.md"
+            );
         }
     }
 }
