@@ -4,6 +4,7 @@
 //! Rules: spec/api-types.md, with the schema hazards of spec/data-rendering.md and spec/ipam.md adopted.
 
 pub mod common;
+pub mod crds;
 pub mod foreign;
 pub mod infra;
 pub mod ipam;

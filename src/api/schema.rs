@@ -1,10 +1,11 @@
 //! Pieces of schemas that a derive cannot say, and the way from what it says to what an API server accepts.
 //!
 //! The types of this crate carry their limits as attributes. Three of these are ours and mean: `x-default`, a default that
-//! the API server fills in (the derive's own defaults only say what is absent); `x-optional`, written always and demanded
-//! never; `x-keyed-by`, a list whose entries are told apart by that field.
+//! the API server fills in (the derive's own defaults only say what is absent); `x-keyed-by`, a list whose entries are
+//! told apart by that field; `x-format`, a format that is really meant.
 
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 /// Patterns as the published CRDs have them.
@@ -26,6 +27,11 @@ pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// Any JSON, by name.
+pub(crate) fn anything_by_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true}})
+}
+
 /// metav1 conditions.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -38,7 +44,7 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "lastTransitionTime": {"type": "string", "format": "date-time"},
                 "message": {"type": "string", "maxLength": 32768},
-                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+                "observedGeneration": {"type": "integer", "x-format": "int64", "minimum": 0},
                 "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": patterns::REASON},
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
                 "type": {"type": "string", "maxLength": 316, "pattern": patterns::CONDITION_TYPE},
@@ -122,5 +128,56 @@ fn of_family(value: &mut Value, pattern: &str, longest: u8) {
         }
         Value::Array(values) => values.iter_mut().for_each(|value| of_family(value, pattern, longest)),
         _ => {}
+    }
+}
+
+/// The structural schema of a type, as a CustomResourceDefinition carries it.
+///
+/// Required is what the type always writes: a field without a rule for leaving it out.
+pub(crate) fn structural<T: JsonSchema>() -> Value {
+    let mut settings = SchemaSettings::draft07().for_serialize();
+    settings.inline_subschemas = true;
+    settings.meta_schema = None;
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    normalise(&mut schema);
+    schema
+}
+
+/// Takes out what a derive adds and an API server refuses or reads differently: `null` as a type, formats of Rust's
+/// integers, defaults that only say "absent".
+fn normalise(schema: &mut Value) {
+    let Value::Object(schema) = schema else { return };
+    for noise in ["$schema", "title", "default", "nullable"] {
+        schema.remove(noise);
+    }
+    if let Some(Value::Array(choices)) = schema.remove("anyOf") {
+        let some = choices.into_iter().find(|choice| choice["type"] != "null");
+        for (keyword, value) in some.as_ref().and_then(Value::as_object).into_iter().flatten() {
+            schema.entry(keyword).or_insert_with(|| value.clone());
+        }
+        schema.remove("title");
+        schema.remove("default");
+    }
+    if let Some(Value::Array(types)) = schema.get("type") {
+        let some = types.iter().find(|name| *name != "null").cloned();
+        schema.insert("type".into(), some.unwrap_or_default());
+    }
+    if schema.get("format").is_some_and(|format| !matches!(format.as_str(), Some("int32" | "date-time" | "uri"))) {
+        schema.remove("format");
+    }
+    for (ours, theirs) in [("x-default", "default"), ("x-format", "format")] {
+        if let Some(value) = schema.remove(ours) {
+            schema.insert(theirs.into(), value);
+        }
+    }
+    if let Some(key) = schema.remove("x-keyed-by") {
+        schema.insert("x-kubernetes-list-type".into(), "map".into());
+        schema.insert("x-kubernetes-list-map-keys".into(), json!([key]));
+    }
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(normalise);
+    }
+    for below in ["items", "additionalProperties"] {
+        schema.get_mut(below).map(normalise);
     }
 }

@@ -81,6 +81,7 @@ pub struct IPPoolStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::addresses_by_name")]
     pub indexes: BTreeMap<String, String>,
+    /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
 }

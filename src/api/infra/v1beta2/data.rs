@@ -10,7 +10,6 @@ use crate::common::{NamespacedRef, SecretRef};
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataClaimSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub template: Option<NamespacedRef>,
 }
 
@@ -22,7 +21,6 @@ pub struct Metal3DataClaimStatus {
     #[schemars(length(min = 1, max = 512))]
     pub error_message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub rendered_data: Option<NamespacedRef>,
 }
 
@@ -32,7 +30,6 @@ pub struct Metal3DataClaimStatus {
 pub struct Metal3DataSpec {
     /// The Metal3DataClaim this answers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub claim: Option<NamespacedRef>,
     /// Zero is an index like any other.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,15 +37,12 @@ pub struct Metal3DataSpec {
     pub index: Option<i32>,
     /// Secret with the rendered metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub meta_data: Option<SecretRef>,
     /// Secret with the rendered network data.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub network_data: Option<SecretRef>,
     /// The Metal3DataTemplate this is rendered from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub template: Option<NamespacedRef>,
 }
 

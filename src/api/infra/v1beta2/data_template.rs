@@ -28,6 +28,7 @@ pub struct Metal3DataTemplateStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 65536), extend("x-keyed-by" = "index"))]
     pub indexes: Vec<IndexEntry>,
+    /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
 }

@@ -23,7 +23,6 @@ pub struct Metal3MachineSpec {
     pub custom_deploy: Option<CustomDeploy>,
     /// Metal3DataTemplate to render metadata and network data from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub data_template: Option<NamespacedRef>,
     /// Failure domain the host should belong to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,11 +36,9 @@ pub struct Metal3MachineSpec {
     pub image: Option<Image>,
     /// Secret with ready-made metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub meta_data: Option<SecretRef>,
     /// Secret with ready-made network data.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub network_data: Option<SecretRef>,
     /// `metal3://<namespace>/<host>/<metal3machine>`.
     #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
@@ -49,7 +46,6 @@ pub struct Metal3MachineSpec {
     pub provider_id: Option<String>,
     /// Secret with user data; filled from the Machine's bootstrap data when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub user_data: Option<SecretRef>,
 }
 
@@ -74,19 +70,15 @@ pub struct Metal3MachineStatus {
     pub last_updated: Option<Time>,
     /// Secret the host gets its metadata from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub meta_data: Option<SecretRef>,
     /// Secret the host gets its network data from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub network_data: Option<SecretRef>,
     /// Metal3Data rendered for this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub rendered_data: Option<NamespacedRef>,
     /// Secret the host gets its user data from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub user_data: Option<SecretRef>,
 }
 

@@ -1,0 +1,707 @@
+//! The older version of the nine infrastructure kinds (api-types 5): served, never stored.
+//!
+//! The types exist for their schemas. Conversion works on the JSON itself, so that it stays total on whatever an API server
+//! hands over.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::common::{SecretRef, V1Beta1Condition};
+use crate::k8s::{Condition, ObjectReference, Time};
+use crate::schema::{self, patterns};
+
+/// What the infrastructure of one workload cluster is asked to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3ClusterSpec {
+    /// An external cloud provider writes the providerID of Nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_provider_enabled: Option<bool>,
+    /// Where the workload cluster's API server is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane_endpoint: Option<ApiEndpoint>,
+    /// Failure domains by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failure_domains: BTreeMap<String, FailureDomain>,
+    /// Deprecated: the opposite of `cloudProviderEnabled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_cloud_provider: Option<bool>,
+}
+
+/// What was observed of a cluster's infrastructure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3ClusterStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::v1beta1_conditions")]
+    pub conditions: Vec<V1Beta1Condition>,
+    /// Failure domains by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failure_domains: BTreeMap<String, FailureDomain>,
+    /// Terminal error, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_message: Option<String>,
+    /// Terminal error, as a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+    /// When this status last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// Status in the newer dialect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v1beta2: Option<V1Beta2Status>,
+}
+
+/// Host and port of an API server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ApiEndpoint {
+    pub host: String,
+    pub port: i64,
+}
+
+/// A part of the site that fails as one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FailureDomain {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// Whether control plane machines may be placed here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<bool>,
+}
+
+/// Conditions in the newer dialect.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct V1Beta2Status {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Template of the Metal3Clusters that a ClusterClass stamps out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3ClusterTemplateSpec {
+    pub template: ClusterTemplateResource,
+}
+
+/// Body of a Metal3ClusterTemplate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClusterTemplateResource {
+    pub spec: Metal3ClusterSpec,
+}
+
+/// What one machine is asked to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3MachineSpec {
+    /// How the host's disks are cleaned between uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["metadata", "disabled"]))]
+    pub automated_cleaning_mode: Option<String>,
+    /// A deploy step that takes the place of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom_deploy: Option<CustomDeploy>,
+    /// Metal3DataTemplate to render metadata and network data from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_reference")]
+    pub data_template: Option<ObjectReference>,
+    /// Failure domain the host should belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<String>,
+    /// Restricts which hosts may be claimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_selector: Option<HostSelector>,
+    /// Image to write to the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Secret with ready-made metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<SecretRef>,
+    /// Secret with ready-made network data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<SecretRef>,
+    /// `metal3://<namespace>/<host>/<metal3machine>`.
+    #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+    /// Secret with user data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<SecretRef>,
+}
+
+/// What was observed of one machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3MachineStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<MachineAddress>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::v1beta1_conditions")]
+    pub conditions: Vec<V1Beta1Condition>,
+    /// Terminal error, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_message: Option<String>,
+    /// Terminal error, as a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_reason: Option<String>,
+    /// When this status last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<SecretRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<SecretRef>,
+    /// Never used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// Metal3Data rendered for this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_reference")]
+    pub rendered_data: Option<ObjectReference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<SecretRef>,
+    /// Status in the newer dialect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v1beta2: Option<V1Beta2Status>,
+}
+
+/// An image and how to verify it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Image {
+    /// Digest, or URL of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["md5", "sha256", "sha512"]))]
+    pub checksum_type: Option<String>,
+    /// Disk format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["raw", "qcow2", "vdi", "vmdk", "live-iso"]))]
+    pub format: Option<String>,
+    pub url: String,
+}
+
+/// A deploy step known to the ramdisk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CustomDeploy {
+    pub method: String,
+}
+
+/// Labels a host has to carry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostSelector {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<HostSelectorRequirement>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// One label expression.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostSelectorRequirement {
+    pub key: String,
+    pub operator: String,
+    pub values: Vec<String>,
+}
+
+/// One address of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MachineAddress {
+    #[schemars(length(min = 1, max = 256))]
+    pub address: String,
+    #[schemars(extend("enum" = ["Hostname", "ExternalIP", "InternalIP", "ExternalDNS", "InternalDNS"]))]
+    pub type_: String,
+}
+
+/// Template of Metal3Machines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3MachineTemplateSpec {
+    /// Keep hosts for the machines that replace those of the same owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = false))]
+    pub node_reuse: Option<bool>,
+    pub template: MachineTemplateResource,
+}
+
+/// Body of a Metal3MachineTemplate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MachineTemplateResource {
+    pub spec: Metal3MachineSpec,
+}
+
+/// How a machine is to be brought back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3RemediationSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<RemediationStrategy>,
+}
+
+/// Reboot, how often, and how long to wait each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RemediationStrategy {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_limit: Option<i64>,
+    /// Duration such as `10m0s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_: Option<String>,
+}
+
+/// How far a remediation got.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3RemediationStatus {
+    /// When the current attempt started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_remediated: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_count: Option<i64>,
+}
+
+/// Template of Metal3Remediations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3RemediationTemplateSpec {
+    pub template: RemediationTemplateResource,
+}
+
+/// Body of a Metal3RemediationTemplate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RemediationTemplateResource {
+    pub spec: Metal3RemediationSpec,
+}
+
+/// Declared by the API; nothing writes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3RemediationTemplateStatus {
+    pub status: Metal3RemediationStatus,
+}
+
+/// Asks a data template for one rendering.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataClaimSpec {
+    #[schemars(schema_with = "schema::object_reference")]
+    pub template: ObjectReference,
+}
+
+/// What the claim was answered with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataClaimStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_reference")]
+    pub rendered_data: Option<ObjectReference>,
+}
+
+/// One rendering of a data template, identified by its index.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataSpec {
+    #[schemars(schema_with = "schema::object_reference")]
+    pub claim: ObjectReference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<SecretRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<SecretRef>,
+    #[schemars(schema_with = "schema::object_reference")]
+    pub template: ObjectReference,
+    /// Deprecated; nothing reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_reference: Option<String>,
+}
+
+/// Whether the Secrets are there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+}
+
+/// Recipe for the metadata and network data of machines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataTemplateSpec {
+    /// Deprecated; nothing reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<MetaData>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_data: Option<NetworkData>,
+    /// Deprecated; nothing reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_reference: Option<String>,
+}
+
+/// Which index belongs to which claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3DataTemplateStatus {
+    /// Index by name of the claim that holds it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub indexes: BTreeMap<String, i64>,
+    /// When this status last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Time>,
+}
+
+/// Where each metadata key gets its value from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MetaData {
+    #[serde(rename = "dnsServersFromIPPool", skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers_from_ip_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_annotations: Vec<FromAnnotation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_host_interfaces: Vec<FromHostInterface>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_labels: Vec<FromLabel>,
+    #[serde(rename = "gatewaysFromIPPool", skip_serializing_if = "Vec::is_empty")]
+    pub gateways_from_ip_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<IndexKey>,
+    #[serde(rename = "ipAddressesFromIPPool", skip_serializing_if = "Vec::is_empty")]
+    pub ip_addresses_from_ip_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<NamespaceKey>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub object_names: Vec<ObjectNameKey>,
+    #[serde(rename = "prefixesFromIPPool", skip_serializing_if = "Vec::is_empty")]
+    pub prefixes_from_ip_pool: Vec<FromPool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strings: Vec<StringKey>,
+}
+
+/// A value taken from the address that a pool gives out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromPool {
+    pub api_group: String,
+    pub key: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// A value taken from an annotation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromAnnotation {
+    pub annotation: String,
+    pub key: String,
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// The MAC address of a host's interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromHostInterface {
+    #[serde(rename = "fromBootMAC", skip_serializing_if = "Option::is_none")]
+    pub from_boot_mac: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    pub key: String,
+}
+
+/// A value taken from a label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct FromLabel {
+    pub key: String,
+    pub label: String,
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// `prefix`, then `offset + index * step`, then `suffix`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IndexKey {
+    pub key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = 1))]
+    pub step: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+}
+
+/// The namespace the machine lives in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NamespaceKey {
+    pub key: String,
+}
+
+/// The name of an object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObjectNameKey {
+    pub key: String,
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// A fixed value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StringKey {
+    pub key: String,
+    pub value: String,
+}
+
+/// Links, the networks on them, and services.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NetworkData {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::any_family)]
+    pub services: Option<Services>,
+}
+
+/// Interfaces by kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Links {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bonds: Vec<Bond>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ethernets: Vec<Ethernet>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<Vlan>,
+}
+
+/// Several links joined into one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Bond {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bond_links: Vec<String>,
+    #[schemars(extend("enum" = ["balance-rr", "active-backup", "balance-xor", "broadcast", "balance-tlb", "balance-alb", "802.3ad"]))]
+    pub bond_mode: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["layer2", "layer3+4", "layer2+3"]))]
+    pub bond_xmit_hash_policy: Option<String>,
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    /// Passed on as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::anything_by_name")]
+    pub parameters: BTreeMap<String, Value>,
+}
+
+/// A physical interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Ethernet {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    #[schemars(extend("enum" = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif", "phy"]))]
+    pub type_: String,
+}
+
+/// A tagged interface on top of another link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Vlan {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9000), extend("x-default" = 1500))]
+    pub mtu: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
+    pub name: Option<String>,
+    #[serde(rename = "vlanID")]
+    #[schemars(range(max = 4096))]
+    pub vlan_id: i64,
+    pub vlan_link: String,
+}
+
+/// Where a link's MAC address comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MacAddress {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_host_interface: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub string: Option<String>,
+}
+
+/// An annotation on one of the objects of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct AnnotationRef {
+    pub annotation: String,
+    #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
+    pub object: String,
+}
+
+/// Networks by family and by how they are configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Networks {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::ipv4)]
+    pub ipv4: Vec<StaticNetworkIpv4>,
+    #[serde(rename = "ipv4DHCP", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::ipv4)]
+    pub ipv4_dhcp: Vec<DynamicNetwork>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::ipv6)]
+    pub ipv6: Vec<StaticNetworkIpv6>,
+    #[serde(rename = "ipv6DHCP", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::ipv6)]
+    pub ipv6_dhcp: Vec<DynamicNetwork>,
+    #[serde(rename = "ipv6SLAAC", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = schema::ipv6)]
+    pub ipv6_slaac: Vec<DynamicNetwork>,
+}
+
+/// An IPv4 network whose address comes from a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StaticNetworkIpv4 {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub from_pool_ref: Option<PoolRef>,
+    pub id: String,
+    #[serde(rename = "ipAddressFromIPPool", skip_serializing_if = "Option::is_none")]
+    pub ip_address_from_ip_pool: Option<String>,
+    pub link: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// An IPv6 network whose address comes from a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StaticNetworkIpv6 {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub from_pool_ref: Option<PoolRef>,
+    pub id: String,
+    #[serde(rename = "ipAddressFromIPPool")]
+    pub ip_address_from_ip_pool: String,
+    pub link: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// A network configured by DHCP or router advertisements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DynamicNetwork {
+    pub id: String,
+    pub link: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+/// One route; its family is that of the network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Route {
+    pub gateway: Gateway,
+    pub network: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<Services>,
+}
+
+/// Where a route's gateway comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Gateway {
+    #[serde(rename = "fromIPPool", skip_serializing_if = "Option::is_none")]
+    pub from_ip_pool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_pool_annotation: Option<AnnotationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub from_pool_ref: Option<PoolRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub string: Option<String>,
+}
+
+/// A pool of this or another address provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PoolRef {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_group: Option<String>,
+    pub kind: String,
+    pub name: String,
+}
+
+/// Name servers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Services {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    #[serde(rename = "dnsFromIPPool", skip_serializing_if = "Option::is_none")]
+    pub dns_from_ip_pool: Option<String>,
+}
