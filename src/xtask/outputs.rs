@@ -9,7 +9,7 @@ use crate::packaging::{INFRASTRUCTURE, IPAM, Provider, VERSION};
 use crate::{host_crds, yaml};
 
 /// Folders in which nothing but generated files lives.
-pub const FOLDERS: [&str; 3] = ["crds", "clusterctl", "e2e/manifests"];
+pub const FOLDERS: [&str; 2] = ["crds", "clusterctl"];
 
 /// Templates are written by hand in `templates/` and copied into the release folder of the infrastructure provider.
 const TEMPLATES: [(&str, &str); 3] = [
