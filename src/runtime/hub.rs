@@ -56,11 +56,22 @@ pub struct HubOptions {
     pub namespace: Option<String>,
     pub metrics: Metrics,
     pub dice: Arc<dyn Dice>,
+    /// Told about every error of a watch, for who must give up a connection.
+    pub on_trouble: Option<Arc<dyn Fn(Trouble) + Send + Sync>>,
+}
+
+/// A watch that does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The status code, when the server answered.
+    pub code: Option<u16>,
+    /// Errors in a row, this one included.
+    pub failures: u32,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { namespace: None, metrics: Metrics::new(), dice: Arc::new(SystemDice) }
+        Self { namespace: None, metrics: Metrics::new(), dice: Arc::new(SystemDice), on_trouble: None }
     }
 }
 
@@ -148,6 +159,11 @@ impl Hub {
                 if resync { queue.add_resync(key) } else { queue.add(key) }
             }
         });
+    }
+
+    /// Calls `observer` for every change, and now for everything that is known already.
+    pub fn observe<K: Object>(&self, store: &Store<K>, observer: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        store.subscribe(move |change, _| observer(change));
     }
 
     /// Starts every declared watch; those declared later start at once.
@@ -271,6 +287,7 @@ impl<K: Object> Face for Informer<K> {
             client: client.clone(),
             metrics: options.metrics.clone(),
             dice: options.dice.clone(),
+            on_trouble: options.on_trouble.clone(),
         };
         let stop = tasks.stopping();
         tasks.spawn("watch", async move {
@@ -286,6 +303,7 @@ struct Watcher<K> {
     client: Client,
     metrics: Metrics,
     dice: Arc<dyn Dice>,
+    on_trouble: Option<Arc<dyn Fn(Trouble) + Send + Sync>>,
 }
 
 impl<K: Object> Watcher<K> {
@@ -373,7 +391,11 @@ impl<K: Object> Watcher<K> {
             | watcher::Error::WatchFailed(_)
             | watcher::Error::NoResourceVersion => None,
         };
-        match status.map(|status| status.code) {
+        let code = status.map(|status| status.code);
+        if let Some(on_trouble) = &self.on_trouble {
+            on_trouble(Trouble { code, failures: failures.saturating_add(1) });
+        }
+        match code {
             Some(404) => {
                 if !self.store.is_missing() {
                     tracing::info!(kind = %self.kind, "the API server does not serve this kind yet");

@@ -23,7 +23,7 @@ pub use client::{ClientOptions, ConnectError, client_of, connect, user_agent};
 pub use clock::{Clock, Dice, FixedClock, SeededDice, SystemClock, SystemDice};
 pub use controller::{Controller, Next, Reconcile, ReconcileError, Retry, chain};
 pub use events::{EventKind, Recorder};
-pub use hub::{Hub, HubOptions, WatchOptions};
+pub use hub::{Hub, HubOptions, Trouble, WatchOptions};
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use object::{Key, Object, key_of};
 pub use queue::Queue;

@@ -200,6 +200,20 @@ impl Writer {
         self.patch_kind(&Kind::dynamic(resource), None, key, patch, only_if).await
     }
 
+    /// Sends a strategic merge patch, which only built-in kinds understand.
+    pub async fn patch_strategic<K: Object>(
+        &self,
+        key: &Key,
+        mut patch: Value,
+        only_if: &Preconditions,
+    ) -> Result<K, WriteError> {
+        let kind = Kind::of::<K>();
+        add_preconditions(&mut patch, only_if);
+        let path = Request::new(kind.path(key.scope()));
+        let request = path.patch(&key.name, &PatchParams::default(), &Patch::Strategic(patch));
+        self.send_for_object(&Call { verb: "patch", kind: &kind, key }, request).await
+    }
+
     /// Replaces the whole object, which must carry its resourceVersion: only for objects that are wholly ours.
     pub async fn replace<K: Object + Serialize>(&self, object: &K) -> Result<K, WriteError> {
         let (kind, key) = (Kind::of::<K>(), crate::object::key_of(object));
