@@ -1,0 +1,1106 @@
+//! One pass over a pool: claims of both kinds are released, recovered, served or told why not.
+//!
+//! The order of a plan is the order of safety. Addresses of finished claims go first. Then one write of the pool's status reserves
+//! what the pass gives out, under the resourceVersion the choice was made on: two passes that chose the same address cannot both
+//! get past it. Then come the address objects and last the claims. A crash anywhere leaves either a reservation, which the next
+//! pass fills for the same claim, or an object, which it finds.
+//!
+//! Claims are independent of each other: one that cannot be served costs the others nothing (HI-7).
+//!
+//! Rules: spec/ipam.md I-18 to I-31, with hazards HI-1 to HI-7, HI-11, HI-12 and HI-19 to HI-26 adopted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use capm3_api::k8s::{ObjectMeta, OwnerReference, Time};
+use capm3_api::names::{CAPI_GROUP, IPAM_PROVIDER, annotation, finalizer, label, reason};
+use jiff::Timestamp;
+
+use super::allocate::{Failure, Grant, Offer, allocate, describe};
+use super::objects::cluster_owner;
+use super::range::{Address, object_name};
+use super::table::{ClaimKey, Kind, Table};
+
+/// Safety net behind waits that an event ends: a Cluster that appears or is resumed, an address that is released.
+const WAIT: Duration = Duration::from_secs(300);
+
+/// Everything a pass looks at.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    pub pool: Pool,
+    /// The Cluster that `spec.clusterName` names, if it names one.
+    pub cluster: Option<Cluster>,
+    /// Claims of both kinds that refer to this pool, in any order.
+    pub claims: Vec<Claim>,
+    /// Address objects of both kinds that refer to this pool, in any order.
+    pub addresses: Vec<AddressObject>,
+    /// Names of address objects of other pools in the namespace.
+    pub foreign_names: BTreeSet<(Kind, String)>,
+    /// Answers to [`needs`], from live reads.
+    pub confirmed: Confirmed,
+    pub now: Timestamp,
+    /// Any number; the random strategy starts from it.
+    pub seed: u64,
+}
+
+/// The pool as this module reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Pool {
+    pub metadata: ObjectMeta,
+    pub cluster_name: Option<String>,
+    pub name_prefix: String,
+    pub offer: Offer,
+    pub indexes: BTreeMap<String, String>,
+    pub last_updated: Option<Time>,
+}
+
+/// A Cluster by name: ours, or that of a Cluster API claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cluster {
+    Missing,
+    Found { name: String, uid: String, paused: bool },
+}
+
+/// A claim of either kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    pub key: ClaimKey,
+    pub uid: String,
+    pub created: Option<Timestamp>,
+    pub deleting: bool,
+    pub finalizers: Vec<String>,
+    /// It carries the pause annotation.
+    pub paused: bool,
+    /// The Cluster a Cluster API claim belongs to (HI-24); `None` where it names none, and for the other kind.
+    pub cluster: Option<Cluster>,
+    /// The annotation that asks for an address.
+    pub requested: Option<String>,
+    pub answer: Option<Answer>,
+}
+
+/// What a claim's status says, or is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Name of the address object.
+    Address(String),
+    Failed {
+        reason: Reason,
+        message: String,
+    },
+    /// An address without the condition that belongs to it, or with an error beside it: to be written again.
+    Incomplete,
+}
+
+/// Reasons of the Ready condition of a Cluster API claim (I-42).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    AllocationFailed,
+    PoolExhausted,
+    PoolNotReady,
+}
+
+/// An address object of either kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressObject {
+    pub kind: Kind,
+    pub name: String,
+    pub uid: String,
+    pub finalizers: Vec<String>,
+    pub address: String,
+    pub claim: String,
+    /// From its owner references.
+    pub claim_uid: Option<String>,
+}
+
+/// What has to be read live before [`decide`] may act on an absence (HI-19, HI-20, I-21).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Claims that look gone while something is kept for them.
+    pub claims: BTreeSet<ClaimKey>,
+    /// Address objects that should be there and are not cached. Those found belong into [`Observed::addresses`].
+    pub addresses: BTreeSet<(Kind, String)>,
+    /// Whether the namespace still has any address object of the pool.
+    pub emptiness: bool,
+}
+
+/// What the live reads said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The uid of each claim of [`Needs::claims`]; `None` for one that does not exist.
+    pub claims: BTreeMap<ClaimKey, Option<String>>,
+    pub empty: bool,
+}
+
+/// What a pass does, in the order of the fields.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// The pool's labels, owner and finalizer, when they change.
+    pub metadata: Option<ObjectMeta>,
+    /// Address objects whose claim is gone.
+    pub orphans: Vec<AddressObject>,
+    pub releases: Vec<Release>,
+    /// `status.indexes` and `status.lastUpdated`, when they change: the reservation.
+    pub status: Option<Status>,
+    pub served: Vec<Serve>,
+    /// Nothing holds the pool any more: take the finalizer off.
+    pub finalize: bool,
+    /// How long to wait at most for the events that go on from here.
+    pub after: Option<Duration>,
+}
+
+/// A finished claim: its address objects go, then its finalizer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    pub claim: ClaimKey,
+    pub uid: String,
+    pub addresses: Vec<AddressObject>,
+    /// Its entries of `status.indexes`, which stay if the release fails.
+    pub entries: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    pub indexes: BTreeMap<String, String>,
+    pub last_updated: Option<Time>,
+}
+
+/// A claim that gets an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Serve {
+    pub claim: ClaimKey,
+    /// All finalizers it is to have, when ours has to be added.
+    pub finalizers: Option<Vec<String>>,
+    /// Create this address object first.
+    pub create: Option<NewAddress>,
+    pub answer: Option<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewAddress {
+    pub name: String,
+    pub grant: Grant,
+}
+
+impl Plan {
+    /// The status to write when some releases failed: what they hold stays held.
+    pub fn status_keeping(&self, failed: &BTreeSet<ClaimKey>) -> Option<Status> {
+        let mut status = self.status.clone()?;
+        let kept = self.releases.iter().filter(|release| failed.contains(&release.claim));
+        status.indexes.extend(kept.flat_map(|release| release.entries.clone()));
+        Some(status)
+    }
+}
+
+/// What must be known for sure before [`decide`] is asked.
+pub fn needs(seen: &Observed) -> Needs {
+    let mut needs = Needs::default();
+    if seen.pool.is_paused() {
+        return needs;
+    }
+    let view = View::of(seen);
+    needs.claims.extend(view.suspects.iter().map(|object| object.claim_key()));
+    for (key, text, claim) in view.unbacked_entries() {
+        match claim {
+            None => needs.claims.extend(ClaimKey::of_index(key)),
+            Some(claim) if claim.is_leaving() => {
+                let name = text.parse().ok().map(|address| object_name(&seen.pool.name_prefix, address));
+                needs.addresses.extend(name.map(|name| (claim.key.kind, name)));
+            }
+            Some(_) => {}
+        }
+    }
+    for claim in seen.claims.iter().filter(|claim| claim.is_leaving() && !view.objects.contains_key(&claim.key)) {
+        if let Some(Answer::Address(name)) = &claim.answer {
+            needs.addresses.insert((claim.key.kind, name.clone()));
+        }
+    }
+    needs.emptiness = seen.pool.is_deleting() && seen.pool.has_finalizer() && seen.addresses.is_empty();
+    needs
+}
+
+/// The whole pass.
+pub fn decide(seen: &Observed) -> Plan {
+    let pool = &seen.pool;
+    let mut plan = Plan::default();
+    if pool.is_paused() {
+        return plan; // before anything else (HI-26)
+    }
+    let mut metadata = pool.metadata.clone();
+    let may_go_on = adopt(pool, seen.cluster.as_ref(), &mut metadata);
+    if may_go_on && !pool.is_deleting() && !pool.has_finalizer() {
+        metadata.finalizers.get_or_insert_default().push(finalizer::IP_POOL.to_owned());
+    }
+    plan.metadata = (metadata != pool.metadata).then_some(metadata);
+    if !may_go_on {
+        plan.after = Some(WAIT);
+        return plan;
+    }
+    Pass::new(seen, plan).run()
+}
+
+/// The claims of a pool that does not exist: nothing is served, and what is being deleted is let go.
+pub fn without_pool(claims: &[Claim], addresses: &[AddressObject]) -> Vec<Release> {
+    let of = |claim: &Claim| addresses.iter().filter(|object| object.claim_key() == claim.key).cloned().collect();
+    let finished = claims.iter().filter(|claim| claim.is_leaving());
+    finished.map(|claim| claim.release(of(claim), BTreeMap::new())).collect()
+}
+
+/// I-19, steps 2 to 4: the pool's labels and its owner. Says whether the Cluster lets the pass go on.
+fn adopt(pool: &Pool, cluster: Option<&Cluster>, metadata: &mut ObjectMeta) -> bool {
+    let Some(name) = &pool.cluster_name else { return true };
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(label::CLUSTER_NAME.to_owned(), name.clone());
+    labels.insert(label::PROVIDER.to_owned(), IPAM_PROVIDER.to_owned());
+    match cluster {
+        Some(Cluster::Found { name, uid, paused }) => {
+            let owners = metadata.owner_references.get_or_insert_default();
+            if !owners.iter().any(|owner| is_cluster(owner, name)) {
+                owners.push(cluster_owner(name, uid));
+            }
+            !paused
+        }
+        Some(Cluster::Missing) | None => pool.is_deleting(),
+    }
+}
+
+/// Version and uid are not compared: they change over upgrades and moves.
+fn is_cluster(owner: &OwnerReference, name: &str) -> bool {
+    owner.name == name && owner.kind == "Cluster" && owner.api_version.split('/').next() == Some(CAPI_GROUP)
+}
+
+/// Claims and address objects by what joins them.
+struct View<'a> {
+    seen: &'a Observed,
+    claims: BTreeMap<&'a ClaimKey, &'a Claim>,
+    /// Address objects by claim, without those whose claim is another one of the same name.
+    objects: BTreeMap<ClaimKey, Vec<&'a AddressObject>>,
+    /// Address objects without a known claim.
+    suspects: Vec<&'a AddressObject>,
+}
+
+impl<'a> View<'a> {
+    fn of(seen: &'a Observed) -> Self {
+        let claims: BTreeMap<_, _> = seen.claims.iter().map(|claim| (&claim.key, claim)).collect();
+        let mut objects = BTreeMap::<_, Vec<_>>::new();
+        let mut suspects = Vec::new();
+        for object in &seen.addresses {
+            let key = object.claim_key();
+            if claims.get(&key).is_some_and(|claim| object.is_of(&claim.uid)) {
+                objects.entry(key).or_default().push(object);
+            } else {
+                suspects.push(object);
+            }
+        }
+        Self { seen, claims, objects, suspects }
+    }
+
+    /// The claim that an entry of `status.indexes` stands for, as far as one is known.
+    fn claim_of_entry(&self, key: &str) -> Option<&'a Claim> {
+        ClaimKey::of_index(key).iter().find_map(|claim| self.claims.get(claim).copied())
+    }
+
+    /// Entries of `status.indexes` that no object stands behind, with the claim they reserve for. Where the claim has an object
+    /// the object is the truth.
+    fn unbacked_entries(&self) -> Vec<(&'a str, &'a str, Option<&'a Claim>)> {
+        let suspected: BTreeSet<_> = self.suspects.iter().map(|object| object.claim_key()).collect();
+        let entries =
+            self.seen.pool.indexes.iter().map(|(key, text)| (key.as_str(), text.as_str(), self.claim_of_entry(key)));
+        let unbacked = entries.filter(|(key, _, claim)| match claim {
+            Some(claim) => !self.objects.contains_key(&claim.key),
+            None => !ClaimKey::of_index(key).iter().any(|claim| suspected.contains(claim)),
+        });
+        unbacked.collect()
+    }
+}
+
+/// The second half of [`decide`]: the table, and every claim against it.
+struct Pass<'a> {
+    seen: &'a Observed,
+    view: View<'a>,
+    table: Table,
+    plan: Plan,
+}
+
+impl<'a> Pass<'a> {
+    fn new(seen: &'a Observed, plan: Plan) -> Self {
+        let mut pass = Self { seen, view: View::of(seen), table: Table::new(&seen.pool.name_prefix), plan };
+        pass.fill_table();
+        pass
+    }
+
+    fn run(mut self) -> Plan {
+        let mut claims: Vec<&Claim> = self.seen.claims.iter().collect();
+        claims.sort_by_key(|claim| (claim.created, &claim.key));
+        for claim in claims.iter().filter(|claim| claim.deleting) {
+            self.end(claim);
+        }
+        for claim in claims.iter().filter(|claim| !claim.deleting) {
+            self.serve(claim);
+        }
+        self.conclude()
+    }
+
+    /// I-22: objects first, then reservations, then what the pool keeps. What a leaving claim holds is free for others once its
+    /// object is seen to be gone, not before.
+    fn fill_table(&mut self) {
+        let (seen, offer) = (self.seen, &self.seen.pool.offer);
+        for (kind, name) in &seen.foreign_names {
+            self.table.occupy_name(*kind, name);
+        }
+        for object in &seen.addresses {
+            self.table.occupy_name(object.kind, &object.name);
+            let Ok(address) = object.address.parse::<Address>() else { continue };
+            match self.view.claims.get(&object.claim_key()) {
+                Some(claim) if object.is_of(&claim.uid) && !claim.is_leaving() => self.table.take(address, &claim.key),
+                Some(_) | None => self.table.block(address),
+            }
+        }
+        for (key, text, claim) in self.view.unbacked_entries() {
+            let Ok(address) = text.parse::<Address>() else { continue };
+            let usable = |claim: &Claim| {
+                !claim.is_leaving()
+                    && !self.table.is_taken(address)
+                    && !self.table.name_is_taken(claim.key.kind, address)
+                    && describe(offer, address).is_some()
+            };
+            match claim {
+                Some(claim) if usable(claim) => self.table.take(address, &claim.key),
+                None if ClaimKey::of_index(key).iter().all(|claim| seen.confirmed.claims.get(claim) == Some(&None)) => {
+                }
+                Some(_) | None => self.table.block(address),
+            }
+        }
+        if !seen.pool.is_deleting() {
+            offer.pre_allocations.values().flatten().for_each(|address| self.table.block(*address));
+        }
+        let orphans = self.view.suspects.iter().filter(|object| is_gone(&seen.confirmed, object));
+        self.plan.orphans = orphans.map(|object| (*object).clone()).collect();
+    }
+
+    /// A claim that is being deleted: released when nobody uses it any more (I-25, I-31).
+    fn end(&mut self, claim: &'a Claim) {
+        if claim.is_held_back() {
+            self.plan.after = Some(WAIT);
+        } else if claim.is_leaving() {
+            let addresses = self.view.objects.get(&claim.key).into_iter().flatten().map(|o| (*o).clone()).collect();
+            let indexes = self.seen.pool.indexes.iter();
+            let entries =
+                indexes.filter(|(key, _)| self.view.claim_of_entry(key).is_some_and(|of| of.key == claim.key));
+            let entries = entries.map(|(key, address)| (key.clone(), address.clone())).collect();
+            self.plan.releases.push(claim.release(addresses, entries));
+        }
+    }
+
+    fn serve(&mut self, claim: &'a Claim) {
+        if claim.is_held_back() || claim.cluster == Some(Cluster::Missing) {
+            self.plan.after = Some(WAIT);
+            return;
+        }
+        let object = self.view.objects.get(&claim.key).and_then(|objects| objects.first());
+        let (create, answer) = match object {
+            Some(object) => (None, Answer::Address(object.name.clone())),
+            None => match self.grant(claim) {
+                Ok(grant) => {
+                    self.table.take(grant.address, &claim.key);
+                    let name = object_name(&self.seen.pool.name_prefix, grant.address);
+                    (Some(NewAddress { name: name.clone(), grant }), Answer::Address(name))
+                }
+                Err(failure) => {
+                    self.plan.after = Some(WAIT);
+                    (None, Answer::from(&failure))
+                }
+            },
+        };
+        let finalizer = claim.key.kind.claim_finalizer();
+        let finalizers = (!claim.finalizers.iter().any(|f| f == finalizer))
+            .then(|| claim.finalizers.iter().cloned().chain([finalizer.to_owned()]).collect());
+        let answer = (claim.answer.as_ref() != Some(&answer)).then_some(answer);
+        if finalizers.is_some() || create.is_some() || answer.is_some() {
+            self.plan.served.push(Serve { claim: claim.key.clone(), finalizers, create, answer });
+        }
+    }
+
+    /// An address for a claim without an object: the one reserved for it, or a new one.
+    fn grant(&self, claim: &Claim) -> Result<Grant, Failure> {
+        let pool = &self.seen.pool;
+        if pool.is_deleting() {
+            return Err(Failure::PoolDeleting); // HI-21
+        }
+        let reserved = self.table.held_by(&claim.key).and_then(|address| describe(&pool.offer, address));
+        if let Some(grant) = reserved {
+            return Ok(grant);
+        }
+        let pick = mix(self.seen.seed, self.table.len() as u64);
+        allocate(&pool.offer, &self.table, &claim.key, claim.requested.as_deref(), pick)
+    }
+
+    /// I-22, I-23: status, and whether the pool can go.
+    fn conclude(mut self) -> Plan {
+        let pool = &self.seen.pool;
+        let indexes = self.table.indexes();
+        let now = || Some(Time(whole_seconds(self.seen.now)));
+        let last_updated = if indexes != pool.indexes || !self.plan.releases.is_empty() {
+            now()
+        } else {
+            pool.last_updated.clone().or_else(|| pool.metadata.creation_timestamp.clone()).or_else(now)
+        };
+        if indexes != pool.indexes || last_updated != pool.last_updated {
+            self.plan.status = Some(Status { indexes, last_updated });
+        }
+        self.plan.finalize =
+            pool.is_deleting() && pool.has_finalizer() && self.seen.addresses.is_empty() && self.seen.confirmed.empty;
+        self.plan
+    }
+}
+
+/// HI-20: the live read found no claim of that uid.
+fn is_gone(confirmed: &Confirmed, object: &AddressObject) -> bool {
+    match confirmed.claims.get(&object.claim_key()) {
+        None => false,
+        Some(None) => true,
+        Some(Some(uid)) => !object.is_of(uid),
+    }
+}
+
+impl Pool {
+    fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::PAUSED))
+    }
+
+    fn has_finalizer(&self) -> bool {
+        self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == finalizer::IP_POOL)
+    }
+}
+
+impl Claim {
+    /// Being deleted, used by nobody else, and free to go.
+    fn is_leaving(&self) -> bool {
+        let ours = self.key.kind.claim_finalizer();
+        self.deleting && !self.is_held_back() && self.finalizers.iter().all(|finalizer| finalizer == ours)
+    }
+
+    fn is_held_back(&self) -> bool {
+        self.paused || matches!(self.cluster, Some(Cluster::Found { paused: true, .. }))
+    }
+
+    fn release(&self, addresses: Vec<AddressObject>, entries: BTreeMap<String, String>) -> Release {
+        Release { claim: self.key.clone(), uid: self.uid.clone(), addresses, entries }
+    }
+}
+
+impl AddressObject {
+    pub fn claim_key(&self) -> ClaimKey {
+        ClaimKey::new(self.kind, self.claim.clone())
+    }
+
+    /// Its finalizers without ours, when ours is there.
+    pub fn without_our_finalizer(&self) -> Option<Vec<String>> {
+        let ours = self.kind.address_finalizer();
+        let others: Vec<_> = self.finalizers.iter().filter(|finalizer| *finalizer != ours).cloned().collect();
+        (others.len() != self.finalizers.len()).then_some(others)
+    }
+
+    fn is_of(&self, claim_uid: &str) -> bool {
+        self.claim_uid.as_deref().is_none_or(|uid| uid == claim_uid)
+    }
+}
+
+impl From<&Failure> for Answer {
+    fn from(failure: &Failure) -> Self {
+        let reason = match failure {
+            Failure::Exhausted => Reason::PoolExhausted,
+            Failure::PoolDeleting => Reason::PoolNotReady,
+            Failure::Invalid(_)
+            | Failure::Conflict
+            | Failure::NotAvailable
+            | Failure::OutOfBounds
+            | Failure::InvalidPrefix => Reason::AllocationFailed,
+        };
+        Self::Failed { reason, message: failure.to_string() }
+    }
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllocationFailed => reason::ALLOCATION_FAILED,
+            Self::PoolExhausted => reason::POOL_EXHAUSTED,
+            Self::PoolNotReady => reason::POOL_NOT_READY,
+        }
+    }
+}
+
+/// Times in a status have second precision.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// Spreads a seed over the claims of a pass (the finalizer of SplitMix64).
+fn mix(seed: u64, n: u64) -> u64 {
+    let mut z = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::allocate::Range;
+    use crate::ipam::range::{Bounds, Interval};
+
+    /// A small world that a plan can be played into.
+    struct World(Observed);
+
+    fn at(text: &str) -> String {
+        if text.starts_with('.') { format!("192.168.0{text}") } else { text.to_owned() }
+    }
+
+    fn pool(ranges: &[(&str, &str)]) -> World {
+        let ranges = ranges.iter().map(|(start, end)| {
+            let (start, end) = (at(start), at(end));
+            let bounds = Bounds { start: Some(&start), end: Some(&end), subnet: None };
+            Range { interval: Interval::of(bounds).unwrap(), prefix: 24, gateway: None, dns_servers: Vec::new() }
+        });
+        let metadata = ObjectMeta {
+            name: Some("abc".into()),
+            namespace: Some("myns".into()),
+            creation_timestamp: Some(Time(Timestamp::from_second(1000).unwrap())),
+            finalizers: Some(vec![finalizer::IP_POOL.into()]),
+            ..ObjectMeta::default()
+        };
+        let last_updated = Some(Time(Timestamp::from_second(1000).unwrap()));
+        let offer = Offer { ranges: ranges.collect(), ..Offer::default() };
+        let pool = Pool { metadata, name_prefix: "abcpref".into(), offer, last_updated, ..Pool::default() };
+        World(Observed { pool, now: Timestamp::from_second(2000).unwrap(), ..Observed::default() })
+    }
+
+    fn claim(kind: Kind, name: &str) -> Claim {
+        Claim {
+            key: ClaimKey::new(kind, name),
+            uid: format!("{kind:?}-{name}"),
+            created: None,
+            deleting: false,
+            finalizers: Vec::new(),
+            paused: false,
+            cluster: None,
+            requested: None,
+            answer: None,
+        }
+    }
+
+    fn m3(name: &str) -> Claim {
+        claim(Kind::Metal3, name)
+    }
+
+    fn capi(name: &str) -> Claim {
+        claim(Kind::ClusterApi, name)
+    }
+
+    fn asking(claim: Claim, address: &str) -> Claim {
+        Claim { requested: Some(at(address)), ..claim }
+    }
+
+    fn failed(claim: Claim, failure: &Failure) -> Claim {
+        let ours = claim.key.kind.claim_finalizer().to_owned();
+        Claim { answer: Some(Answer::from(failure)), finalizers: vec![ours], ..claim }
+    }
+
+    /// Being deleted, with our finalizer and perhaps others.
+    fn leaving(claim: Claim, others: &[&str]) -> Claim {
+        let ours = claim.key.kind.claim_finalizer().to_owned();
+        let finalizers = [ours].into_iter().chain(others.iter().map(|other| (*other).to_owned())).collect();
+        Claim { deleting: true, finalizers, ..claim }
+    }
+
+    impl World {
+        fn with(mut self, claim: Claim) -> Self {
+            self.0.claims.push(claim);
+            self
+        }
+
+        /// The claim with an address object, as an earlier pass left them.
+        fn holding(mut self, claim: Claim, address: &str) -> Self {
+            let object = object(&claim, address);
+            self.0.pool.indexes.insert(claim.key.name.clone(), at(address));
+            let mut finalizers = claim.finalizers.clone();
+            let ours = claim.key.kind.claim_finalizer().to_owned();
+            if !finalizers.contains(&ours) {
+                finalizers.push(ours);
+            }
+            self.0.claims.push(Claim { answer: Some(Answer::Address(object.name.clone())), finalizers, ..claim });
+            self.0.addresses.push(object);
+            self
+        }
+
+        fn kept(mut self, claim: &str, address: &str) -> Self {
+            self.0.pool.offer.pre_allocations.insert(claim.into(), Some(at(address).parse().unwrap()));
+            self
+        }
+
+        fn deleting(mut self) -> Self {
+            self.0.pool.metadata.deletion_timestamp = Some(Time(self.0.now));
+            self
+        }
+
+        fn decide(&self) -> Plan {
+            decide(&self.0)
+        }
+
+        /// Carries out the first `steps` writes of the plan, as the controller would, and forgets about the rest.
+        fn play(&mut self, plan: &Plan, steps: usize) {
+            let mut writes: Vec<Box<dyn FnOnce(&mut Observed)>> = Vec::new();
+            if let Some(metadata) = plan.metadata.clone() {
+                writes.push(Box::new(|seen| seen.pool.metadata = metadata));
+            }
+            for gone in plan.orphans.iter().chain(plan.releases.iter().flat_map(|release| &release.addresses)).cloned()
+            {
+                writes.push(Box::new(move |seen| seen.addresses.retain(|object| *object != gone)));
+            }
+            for release in plan.releases.clone() {
+                writes.push(Box::new(move |seen| seen.claims.retain(|claim| claim.key != release.claim)));
+            }
+            if let Some(status) = plan.status.clone() {
+                writes.push(Box::new(|seen| {
+                    seen.pool.indexes = status.indexes;
+                    seen.pool.last_updated = status.last_updated;
+                }));
+            }
+            for serve in plan.served.clone() {
+                let key = serve.claim.clone();
+                if let Some(finalizers) = serve.finalizers {
+                    let key = key.clone();
+                    writes.push(Box::new(move |seen| of(seen, &key).finalizers = finalizers));
+                }
+                if let Some(new) = serve.create {
+                    let key = key.clone();
+                    writes.push(Box::new(move |seen| {
+                        let object = object(of(seen, &key), &new.grant.address.to_string());
+                        assert_eq!(object.name, new.name);
+                        assert!(!seen.addresses.iter().any(|o| (o.kind, &o.name) == (object.kind, &object.name)));
+                        seen.addresses.push(object);
+                    }));
+                }
+                if let Some(answer) = serve.answer {
+                    writes.push(Box::new(move |seen| of(seen, &key).answer = Some(answer)));
+                }
+            }
+            writes.into_iter().take(steps).for_each(|write| write(&mut self.0));
+        }
+
+        /// Answers what the decision needs from the world as it is, which is what a live read does.
+        fn confirm(&mut self) {
+            let needs = needs(&self.0);
+            let uid =
+                |key: &ClaimKey| self.0.claims.iter().find(|claim| claim.key == *key).map(|claim| claim.uid.clone());
+            let claims = needs.claims.iter().map(|key| (key.clone(), uid(key))).collect();
+            self.0.confirmed = Confirmed { claims, empty: needs.emptiness };
+        }
+
+        /// Passes until nothing changes; every address is held once.
+        #[track_caller]
+        fn settle(mut self) -> Self {
+            for _ in 0..10 {
+                self.confirm();
+                let plan = self.decide();
+                self.play(&plan, usize::MAX);
+                let addresses: BTreeSet<_> = self.0.addresses.iter().map(|object| object.address.clone()).collect();
+                assert_eq!(addresses.len(), self.0.addresses.len(), "an address is held twice");
+                if (Plan { after: None, finalize: false, ..plan }) == Plan::default() {
+                    return self;
+                }
+            }
+            panic!("does not settle: {:?}", self.decide());
+        }
+
+        #[track_caller]
+        fn has(self, expected: &[(&str, &str)]) -> Self {
+            let expected: BTreeMap<_, _> =
+                expected.iter().map(|(claim, address)| ((*claim).to_owned(), at(address))).collect();
+            assert_eq!(self.0.pool.indexes, expected);
+            assert_eq!(self.0.addresses.len(), expected.len());
+            self
+        }
+
+        fn answer(&self, kind: Kind, name: &str) -> Option<&Answer> {
+            self.0.claims.iter().find(|claim| claim.key == ClaimKey::new(kind, name))?.answer.as_ref()
+        }
+
+        #[track_caller]
+        fn says(self, kind: Kind, name: &str, failure: &Failure) -> Self {
+            assert_eq!(self.answer(kind, name), Some(&Answer::from(failure)));
+            self
+        }
+    }
+
+    fn of<'a>(seen: &'a mut Observed, key: &ClaimKey) -> &'a mut Claim {
+        seen.claims.iter_mut().find(|claim| claim.key == *key).unwrap()
+    }
+
+    fn object(claim: &Claim, address: &str) -> AddressObject {
+        let address = at(address);
+        AddressObject {
+            kind: claim.key.kind,
+            name: object_name("abcpref", address.parse().unwrap()),
+            uid: format!("uid-{address}"),
+            finalizers: vec![claim.key.kind.address_finalizer().to_owned()],
+            address,
+            claim: claim.key.name.clone(),
+            claim_uid: Some(claim.uid.clone()),
+        }
+    }
+
+    fn ten() -> World {
+        pool(&[(".11", ".20")])
+    }
+
+    const DATA: &str = finalizer::DATA;
+
+    #[test]
+    fn ti_36_ti_42_a_new_pool_gets_a_date_and_nothing_else() {
+        let mut world = ten();
+        world.0.pool.last_updated = None;
+        let plan = world.decide();
+        let status =
+            Status { indexes: BTreeMap::new(), last_updated: world.0.pool.metadata.creation_timestamp.clone() };
+        assert_eq!(plan, Plan { status: Some(status), ..Plan::default() });
+    }
+
+    #[test]
+    fn ti_37_38_the_table_comes_from_the_objects_of_both_kinds() {
+        let mut world = ten().kept("bcd", ".15").holding(m3("abc"), ".12").holding(capi("cabc"), ".13");
+        world.0.pool.indexes.clear();
+        assert_eq!(
+            world.decide().status.unwrap().indexes,
+            BTreeMap::from([("abc".to_owned(), at(".12")), ("cabc".to_owned(), at(".13")),])
+        );
+    }
+
+    #[test]
+    fn ti_40_a_settled_pool_gets_no_write() {
+        assert_eq!(ten().holding(m3("abc"), ".11").holding(capi("c"), ".12").decide(), Plan::default());
+    }
+
+    #[test]
+    fn ti_43_44_45_finished_claims_of_both_kinds_are_released() {
+        let world = ten()
+            .holding(m3("abc"), ".11")
+            .holding(m3("abce"), ".12")
+            .holding(leaving(m3("abcf"), &[]), ".13")
+            .holding(capi("cabce"), ".15")
+            .holding(leaving(capi("cabcf"), &[]), ".16");
+        let plan = world.decide();
+        assert_eq!(plan.releases.len(), 2);
+        assert_eq!(plan.status.as_ref().unwrap().last_updated, Some(Time(world.0.now)));
+        world.settle().has(&[("abc", ".11"), ("abce", ".12"), ("cabce", ".15")]);
+    }
+
+    #[test]
+    fn ti_46_a_failed_claim_stays_failed_while_its_request_is_impossible() {
+        ten()
+            .with(failed(asking(m3("abcd"), "10.0.0.1"), &Failure::NotAvailable))
+            .with(m3("abce"))
+            .with(failed(asking(capi("cabcd"), "10.0.0.1"), &Failure::NotAvailable))
+            .with(capi("cabce"))
+            .settle()
+            .has(&[("abce", ".11"), ("cabce", ".12")])
+            .says(Kind::Metal3, "abcd", &Failure::NotAvailable)
+            .says(Kind::ClusterApi, "cabcd", &Failure::NotAvailable);
+    }
+
+    #[test]
+    fn ti_47_48_a_claim_that_is_in_use_keeps_its_address() {
+        let world = ten()
+            .holding(leaving(m3("inUseClaim"), &[DATA]), ".11")
+            .with(leaving(failed(m3("abcd"), &Failure::Exhausted), &[DATA]))
+            .with(m3("abce"))
+            .settle()
+            .has(&[("inUseClaim", ".11"), ("abce", ".12")]);
+        assert_eq!(world.0.claims.len(), 3);
+    }
+
+    #[test]
+    fn ti_49_ti_88_random_gives_different_addresses() {
+        for seed in 0..20 {
+            let mut world = pool(&[(".10", ".20")]);
+            world.0.seed = seed;
+            world.0.pool.offer.random = true;
+            for n in 0..11 {
+                world =
+                    world.with(claim(if n % 2 == 0 { Kind::Metal3 } else { Kind::ClusterApi }, &format!("c{n:02}")));
+            }
+            assert_eq!(world.settle().0.addresses.len(), 11); // `settle` asserts that they differ
+        }
+    }
+
+    #[test]
+    fn ti_52_53_ti_56_pre_allocated_and_lowest() {
+        let world =
+            ten().kept("abc", ".15").with(m3("abc")).with(capi("c")).settle().has(&[("abc", ".15"), ("c", ".11")]);
+        assert_eq!(world.answer(Kind::Metal3, "abc"), Some(&Answer::Address("abcpref-192-168-0-15".into())));
+        assert_eq!(world.answer(Kind::ClusterApi, "c"), Some(&Answer::Address("abcpref-192-168-0-11".into())));
+    }
+
+    #[test]
+    fn ti_55_an_empty_pool_is_said_and_the_finalizer_added() {
+        let world = pool(&[(".11", ".11")]).holding(m3("bcd"), ".11").with(m3("abc")).settle();
+        let claim = world.0.claims.iter().find(|claim| claim.key.name == "abc").unwrap();
+        assert_eq!(claim.finalizers, [finalizer::IP_CLAIM]);
+        world.says(Kind::Metal3, "abc", &Failure::Exhausted).has(&[("bcd", ".11")]);
+    }
+
+    #[test]
+    fn ti_57_58_59_a_release_needs_no_object_and_no_entry() {
+        let world = ten().with(leaving(m3("never-served"), &[]));
+        assert!(world.decide().status.unwrap().last_updated == Some(Time(world.0.now)));
+        assert!(world.settle().0.claims.is_empty());
+
+        let mut gone = ten().holding(leaving(m3("TestRef"), &[]), ".11");
+        gone.0.addresses.clear();
+        gone.settle().has(&[]);
+        ten().holding(leaving(m3("TestRef"), &[]), ".11").settle().has(&[]);
+    }
+
+    #[test]
+    fn ti_60_a_pre_allocated_address_stays_reserved_after_its_release() {
+        let world = ten().kept("abc", ".11").holding(leaving(m3("abc"), &[]), ".11").settle().has(&[]);
+        world.with(m3("other")).settle().has(&[("other", ".12")]);
+    }
+
+    #[test]
+    fn ti_91_to_95_the_cluster_of_a_pool() {
+        let of = |cluster| {
+            let mut world = ten().with(m3("abc"));
+            world.0.pool.cluster_name = Some("prod".into());
+            world.0.cluster = Some(cluster);
+            world
+        };
+        let found = |paused| Cluster::Found { name: "prod".into(), uid: "u1".into(), paused };
+        let labelled = |plan: &Plan| {
+            let labels = plan.metadata.as_ref().unwrap().labels.as_ref().unwrap();
+            assert_eq!(labels[label::CLUSTER_NAME], "prod");
+            assert_eq!(labels[label::PROVIDER], "ipam-metal3");
+        };
+        for cluster in [Cluster::Missing, found(true)] {
+            let plan = of(cluster).decide();
+            labelled(&plan);
+            assert!(plan.served.is_empty() && plan.after.is_some()); // waits for the Cluster's event, no longer 30 s
+        }
+        let mut world = of(found(false));
+        let plan = world.decide();
+        labelled(&plan);
+        let owners = plan.metadata.as_ref().unwrap().owner_references.clone().unwrap();
+        assert_eq!((owners.len(), owners[0].controller), (1, Some(false)));
+        assert_eq!(plan.served.len(), 1);
+        world.0.pool.metadata.owner_references =
+            Some(vec![OwnerReference { api_version: "cluster.x-k8s.io/v1beta1".into(), ..owners[0].clone() }]);
+        assert_eq!(world.decide().metadata.unwrap().owner_references.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn ti_92_96_97_a_pool_goes_when_nothing_is_held() {
+        let mut world = ten().kept("x", ".15").deleting();
+        world.0.pool.cluster_name = Some("prod".into());
+        assert!(needs(&world.0).emptiness);
+        assert!(!world.decide().finalize, "not before the live read");
+        world.0.confirmed.empty = true;
+        assert!(world.decide().finalize);
+        let held = ten().holding(m3("abc"), ".11").deleting();
+        assert!(!needs(&held.0).emptiness && !held.decide().finalize);
+    }
+
+    #[test]
+    fn ti_99_a_paused_pool_does_nothing_at_all() {
+        let mut world = ten().with(m3("abc")).holding(leaving(m3("x"), &[]), ".11");
+        world.0.pool.metadata.annotations = Some([(annotation::PAUSED.to_owned(), String::new())].into());
+        assert_eq!(world.decide(), Plan::default());
+        assert_eq!(needs(&world.0), Needs::default());
+    }
+
+    #[test]
+    fn ti_102_ti_129_claims_of_both_kinds_share_one_table() {
+        let mut world = pool(&[(".1", ".254")]);
+        for n in 0..100 {
+            world = world.with(m3(&format!("c{n}"))).with(capi(&format!("c{n}")));
+        }
+        let first = world.decide();
+        assert_eq!(first.status.as_ref().unwrap().indexes.len(), 200);
+        assert_eq!(world.settle().0.addresses.len(), 200);
+    }
+
+    #[test]
+    fn ti_132_releasing_one_of_two_equal_names_keeps_the_other() {
+        let world = ten().with(m3("n")).with(capi("n")).settle();
+        let both = [("n", ".11"), ("n (IPAddressClaim)", ".12")];
+        let mut world = world.has(&both);
+        for kind in [Kind::Metal3, Kind::ClusterApi] {
+            let mut seen = World(world.0.clone());
+            of(&mut seen.0, &ClaimKey::new(kind, "n")).deleting = true;
+            let left = if kind == Kind::Metal3 { ".12" } else { ".11" };
+            seen.settle().has(&[("n", left)]);
+        }
+        world.confirm();
+        assert_eq!(world.decide(), Plan::default());
+    }
+
+    #[test]
+    fn ti_133_134_a_failed_claim_is_served_when_there_is_room() {
+        let full = || pool(&[(".11", ".11")]).holding(m3("a"), ".11").with(failed(m3("b"), &Failure::Exhausted));
+        let mut grown = full();
+        grown.0.pool.offer.ranges.push(ten().0.pool.offer.ranges[0].clone());
+        grown.settle().has(&[("a", ".11"), ("b", ".12")]);
+        let mut freed = full();
+        freed.0.claims[0].deleting = true;
+        let freed = freed.settle().has(&[("b", ".11")]);
+        assert_eq!(freed.answer(Kind::Metal3, "b"), Some(&Answer::Address("abcpref-192-168-0-11".into())));
+    }
+
+    #[test]
+    fn ti_135_one_impossible_claim_does_not_stop_the_others() {
+        let world = ten().with(asking(m3("a"), "10.0.0.1")).with(m3("b")).with(m3("c"));
+        assert_eq!(world.decide().served.len(), 3);
+        world.settle().has(&[("b", ".11"), ("c", ".12")]).says(Kind::Metal3, "a", &Failure::NotAvailable);
+    }
+
+    #[test]
+    fn ti_136_a_pre_allocation_that_is_held_by_another_waits_for_its_release() {
+        let mut world = ten().kept("n", ".11").holding(m3("m"), ".11").with(m3("n")).settle();
+        world = world.says(Kind::Metal3, "n", &Failure::NotAvailable);
+        of(&mut world.0, &ClaimKey::new(Kind::Metal3, "m")).deleting = true;
+        world.settle().has(&[("n", ".11")]);
+    }
+
+    #[test]
+    fn ti_143_an_address_that_the_cache_has_not_shown_is_asked_for() {
+        let mut world = ten().holding(leaving(m3("quick"), &[]), ".11");
+        world.0.addresses.clear();
+        assert_eq!(needs(&world.0).addresses, [(Kind::Metal3, "abcpref-192-168-0-11".to_owned())].into());
+        world.0.pool.indexes.clear(); // the reference alone leads there too
+        assert_eq!(needs(&world.0).addresses.len(), 1);
+    }
+
+    #[test]
+    fn ti_144_a_missing_object_of_a_live_claim_is_made_again() {
+        let mut world = ten().holding(m3("abc"), ".14").with(m3("new"));
+        world.0.addresses.clear();
+        world.settle().has(&[("abc", ".14"), ("new", ".11")]);
+    }
+
+    #[test]
+    fn ti_145_an_object_without_its_claim_goes_once_that_is_certain() {
+        let mut world = ten().holding(m3("abc"), ".11");
+        world.0.claims.clear();
+        assert!(world.decide().orphans.is_empty(), "the cache alone is not certain");
+        let world = world.settle().has(&[]);
+        // A claim of the same name that came later is another claim.
+        let mut again = ten().holding(m3("abc"), ".11");
+        of(&mut again.0, &ClaimKey::new(Kind::Metal3, "abc")).uid = "another".into();
+        again.settle().has(&[("abc", ".12")]);
+        assert!(world.0.claims.is_empty());
+    }
+
+    #[test]
+    fn ti_146_a_pool_that_is_going_serves_nobody() {
+        let world = ten().deleting().with(m3("a")).with(capi("b")).holding(m3("c"), ".11").settle();
+        let message = Failure::PoolDeleting;
+        let world = world.says(Kind::Metal3, "a", &message).says(Kind::ClusterApi, "b", &message).has(&[("c", ".11")]);
+        let Some(Answer::Failed { reason, .. }) = world.answer(Kind::ClusterApi, "b") else { panic!("no answer") };
+        assert_eq!(reason.as_str(), "PoolNotReady");
+    }
+
+    #[test]
+    fn ti_51_ti_147_a_claim_that_lost_its_status_in_a_move_gets_it_back() {
+        for kind in [Kind::Metal3, Kind::ClusterApi] {
+            let mut world = ten().holding(claim(kind, "abc"), ".14");
+            world.0.pool.indexes.clear();
+            world.0.claims[0].answer = None;
+            world.0.claims[0].finalizers.clear();
+            let plan = world.decide();
+            assert_eq!(plan.served[0].create, None);
+            assert_eq!(plan.served[0].answer, Some(Answer::Address("abcpref-192-168-0-14".into())));
+            world.settle().has(&[("abc", ".14")]);
+        }
+    }
+
+    #[test]
+    fn ti_149_a_cluster_api_claim_waits_for_its_cluster() {
+        let found = |paused| Some(Cluster::Found { name: "c".into(), uid: "u".into(), paused });
+        for cluster in [found(true), Some(Cluster::Missing)] {
+            let world = ten().with(Claim { cluster, ..capi("a") });
+            let plan = world.decide();
+            assert!(plan.served.is_empty() && plan.after.is_some());
+        }
+        ten().with(Claim { cluster: found(false), ..capi("a") }).settle().has(&[("a", ".11")]);
+        // The Cluster that went first does not keep the claim from going.
+        let orphaned = Claim { cluster: Some(Cluster::Missing), ..leaving(capi("a"), &[]) };
+        assert_eq!(ten().holding(orphaned, ".11").decide().releases.len(), 1);
+    }
+
+    #[test]
+    fn an_address_is_not_given_on_before_its_object_is_seen_gone() {
+        let world = pool(&[(".11", ".11")]).holding(leaving(m3("old"), &[]), ".11").with(m3("new"));
+        let plan = world.decide();
+        assert_eq!(plan.served[0].create, None);
+        assert_eq!(plan.status_keeping(&[ClaimKey::new(Kind::Metal3, "old")].into()).unwrap().indexes.len(), 1);
+        world.settle().has(&[("new", ".11")]);
+    }
+
+    #[test]
+    fn a_pool_that_does_not_exist_still_lets_its_claims_go() {
+        let going = leaving(m3("going"), &[]);
+        let claims = [going.clone(), m3("waiting"), leaving(m3("used"), &[DATA])];
+        let released = without_pool(&claims, &[object(&going, ".11")]);
+        assert_eq!(released.len(), 1);
+        assert_eq!(released[0].addresses.len(), 1);
+    }
+
+    /// Wherever a pass is cut off, the next ones finish its work, and nobody's address changes.
+    #[test]
+    fn every_prefix_of_a_plan_converges() {
+        let start = || {
+            ten()
+                .holding(m3("a"), ".11")
+                .holding(leaving(m3("b"), &[]), ".12")
+                .holding(leaving(capi("c"), &[]), ".13")
+                .with(m3("d"))
+                .with(capi("e"))
+                .with(asking(m3("f"), ".18"))
+        };
+        let mut whole = start();
+        whole.confirm();
+        let plan = whole.decide();
+        for steps in 0..20 {
+            let mut world = start();
+            world.play(&plan, steps);
+            let reserved: BTreeMap<_, _> = world
+                .0
+                .pool
+                .indexes
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .filter(|(k, _)| k != "b" && k != "c")
+                .collect();
+            let world = world.settle();
+            for (claim, address) in &reserved {
+                assert_eq!(world.0.pool.indexes.get(claim), Some(address), "{claim} moved after {steps} steps");
+            }
+            assert_eq!(world.0.addresses.len(), 4);
+            assert_eq!(world.0.pool.indexes["a"], at(".11"));
+        }
+    }
+
+    #[test]
+    fn ti_150_a_thousand_claims_in_one_pass() {
+        let mut world = pool(&[("10.0.0.0", "10.0.255.255")]);
+        for n in 0..1000 {
+            world = world.with(m3(&format!("c{n:04}")));
+        }
+        let plan = world.decide();
+        assert_eq!(plan.served.len(), 1000);
+        assert_eq!(plan.status.unwrap().indexes["c0999"], "10.0.3.231");
+    }
+}
