@@ -155,8 +155,13 @@ impl Workloads {
     fn start(&self, clusters: &mut BTreeMap<Key, Cluster>, key: &Key, reason: Reason) {
         let tasks = self.shared.tasks.child();
         clusters.insert(key.clone(), Cluster { state: State::Trying(reason), tasks: tasks.clone() });
-        let keeper =
-            Keeper { shared: self.shared.clone(), cluster: key.clone(), tasks: tasks.clone(), nodes: Vec::new() };
+        let keeper = Keeper {
+            shared: self.shared.clone(),
+            cluster: key.clone(),
+            tasks: tasks.clone(),
+            nodes: Vec::new(),
+            pause: FIRST_RETRY,
+        };
         self.shared.tasks.spawn_finite(async move {
             let stop = tasks.stopping();
             stop.run_until_cancelled(keeper.run()).await;
