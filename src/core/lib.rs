@@ -11,3 +11,4 @@ pub mod ipam;
 pub mod machine;
 pub mod machine_template;
 pub mod placement;
+pub mod yaml;

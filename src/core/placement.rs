@@ -98,8 +98,7 @@ pub enum Verdict {
 pub fn place<'a>(wanted: &Wanted<'_>, hosts: impl IntoIterator<Item = Host<'a>>, pick: usize) -> Placement<'a> {
     let mut free = Vec::new();
     let mut kept = Vec::new();
-    let mut why =
-        WhyNot { hosts: 0, excluded: BTreeMap::new(), nearest: None, selector: wanted.selector.to_string() };
+    let mut why = WhyNot { hosts: 0, excluded: BTreeMap::new(), nearest: None, selector: wanted.selector.to_string() };
 
     for host in hosts {
         why.hosts += 1;
@@ -158,8 +157,7 @@ pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
 /// The failure domain is a wish (M-50): its hosts if there are any, otherwise all. A value that no label can have is
 /// simply a domain without hosts (H-51). Among them, first those that no other machine is after.
 fn choose<'a>(wanted: &Wanted<'_>, hosts: &[&Host<'a>], pick: usize) -> Option<&'a str> {
-    let in_domain =
-        narrow(hosts, |h| wanted.failure_domain.is_some() && h.failure_domain == wanted.failure_domain);
+    let in_domain = narrow(hosts, |h| wanted.failure_domain.is_some() && h.failure_domain == wanted.failure_domain);
     let from = narrow(&in_domain, |h| !h.sought);
     (!from.is_empty()).then(|| from[pick % from.len()].name)
 }

@@ -1,0 +1,226 @@
+//! From no host to a claimed one.
+//!
+//! Intent first, then the claim, both conditional (cluster-and-machine.md 9.4). The machine writes down which host it goes
+//! for; two managers that choose for one machine meet there. Then the host is claimed; two machines that chose one host
+//! meet there. What a crash leaves is an unclaimed host, or a claimed one that the annotation or the host's consumer finds.
+
+use capm3_api::foreign::{BareMetalHost, Cluster, Machine};
+use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, label};
+use serde_json::{Value, json};
+
+use super::ControlFlow::Continue;
+use super::{
+    Action, Credentials, Flow, NO_EVENT, Next, Observed, Purpose, Question, Report, SAFETY_NET, act, ask, host_name,
+    object, provision, rest, reuse, rows,
+};
+use crate::conditions;
+use crate::host::{candidate, consumer_text};
+use crate::placement::{self, Placement, Selector, SelectorError, Verdict, Wanted};
+
+/// M-32, with H-17 and H-33: only the name of the Secret makes bootstrap data.
+pub(super) fn wait_for_bootstrap(r: &mut Report, owner: &Machine) -> Flow<()> {
+    if provision::bootstrap_secret(owner).is_some() {
+        return Continue(());
+    }
+    r.say(rows::WAITING_FOR_BOOTSTRAP, "");
+    rest(Next::Done)
+}
+
+/// The host of this machine, claimed, remembered and labelled; or the step that leads there.
+pub(super) fn host<'a>(
+    o: &Observed<'a>,
+    r: &mut Report,
+    owner: &Machine,
+    cluster: &Cluster,
+) -> Flow<&'a BareMetalHost> {
+    let host = claimed(o, r, owner, cluster)?;
+    if let Some(patch) = own_changes(o, owner, Some(host)) {
+        return act(Action::Machine { purpose: Purpose::Intend, patch });
+    }
+    // Labelled before the condition says so: an associated machine needs no second look.
+    let status = o.machine.status.as_ref();
+    let associated =
+        status.and_then(|s| conditions::get(&s.conditions, rows::ASSOCIATED.kind)).filter(|c| c.status == "True");
+    if associated.is_none() {
+        label_credentials(o, r, owner, host)?;
+    }
+    let by_reuse = associated.map_or(o.answers.reused, |c| c.reason == rows::ASSOCIATED_BY_REUSE.reason);
+    r.say(if by_reuse { rows::ASSOCIATED_BY_REUSE } else { rows::ASSOCIATED }, "");
+    r.status.addresses = crate::host::addresses(host);
+    Continue(host)
+}
+
+/// 9.4, steps 1 to 6.
+fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Cluster) -> Flow<&'a BareMetalHost> {
+    if let Some(host) = o.own_host() {
+        return Continue(host);
+    }
+    if let Some(host) = o.held.first() {
+        return intend(o, owner, host); // before any selector (H-5)
+    }
+    let named = match host_name(o.machine) {
+        Ok(named) => named,
+        Err(problem) => return r.fail(rows::ASSOCIATE_FAILED, problem),
+    };
+    let selector = match selector(o) {
+        Ok(selector) => selector,
+        Err(error) => return r.fail(rows::ASSOCIATE_FAILED, error.into()),
+    };
+    let reuse = reuse::value(owner, o.machine_set);
+    let wanted = Wanted {
+        machine: o.name(),
+        cluster: cluster.metadata.name.as_deref().unwrap_or_default(),
+        selector: &selector,
+        failure_domain: owner.spec.failure_domain.as_deref().filter(|domain| !domain.is_empty()),
+        reuse: reuse.as_deref(),
+    };
+    match (named, o.host) {
+        (Some(_), Some(host)) => {
+            let sought = candidate(host, false);
+            let verdict = placement::judge(&wanted, &sought);
+            let reused = matches!(verdict, Verdict::KeptForUs { ready: true });
+            let claimable = reused || verdict == Verdict::Free;
+            let ours_before = host.spec.consumer_ref.is_none() && o.was_associated();
+            if claimable || ours_before {
+                return claim(o, r, owner, host, reused);
+            }
+            if o.was_associated() {
+                let message = format!("BareMetalHost {} belongs to {}", o.at(host), consumer_text(host));
+                r.say(rows::ASSOCIATE_FAILED, message);
+                return rest(Next::After(SAFETY_NET)); // H-4: nothing is written to somebody else's host
+            }
+        }
+        (Some(name), None) if o.was_associated() => {
+            r.say(rows::ASSOCIATE_FAILED, format!("BareMetalHost {}/{name} is gone", o.namespace()));
+            return rest(Next::After(SAFETY_NET));
+        }
+        (None, _) if o.is_provisioned() && o.provider_id().is_some() => {
+            let id = o.provider_id().unwrap_or_default();
+            r.say(rows::ASSOCIATE_FAILED, format!("no BareMetalHost names this machine any more; it was {id}"));
+            return rest(Next::After(SAFETY_NET));
+        }
+        (_, None) | (None, Some(_)) => {}
+    }
+    choose(o, r, owner, &wanted)
+}
+
+fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<'_>) -> Flow<T> {
+    // A machine that could not be deployed takes no host from those that can.
+    if let Err(problem) = provision::check(o, owner) {
+        return r.fail(rows::ASSOCIATE_FAILED, problem);
+    }
+    let Some((hosts, sought)) = &o.answers.candidates else { return ask(Question::Candidates) };
+    let name = |host: &BareMetalHost| host.metadata.name.clone().unwrap_or_default();
+    let judged = hosts.iter().map(|host| candidate(host, sought.contains(name(host).as_str())));
+    let message = match placement::place(wanted, judged, o.pick) {
+        Placement::Adopt(chosen) | Placement::Claim { host: chosen, .. } => {
+            match hosts.iter().find(|host| name(host) == chosen) {
+                Some(host) => return intend(o, owner, host),
+                None => format!("BareMetalHost {}/{chosen} is gone", o.namespace()),
+            }
+        }
+        Placement::AwaitReuse(kept) => format!("kept for reuse and not available yet: {}", kept.join(", ")),
+        Placement::None(why) => why.to_string(),
+    };
+    r.say(rows::ASSOCIATE_FAILED, message);
+    rest(Next::After(SAFETY_NET)) // a host that becomes free wakes us (H-35)
+}
+
+pub(super) fn selector(o: &Observed<'_>) -> Result<Selector, SelectorError> {
+    let Some(selector) = &o.machine.spec.host_selector else { return Ok(Selector::default()) };
+    let expressions =
+        selector.match_expressions.iter().map(|e| (e.key.as_str(), e.operator.as_str(), e.values.as_slice()));
+    Selector::new(&selector.match_labels, expressions)
+}
+
+fn intend<T>(o: &Observed<'_>, owner: &Machine, host: &BareMetalHost) -> Flow<T> {
+    let patch = own_changes(o, owner, Some(host)).unwrap_or_else(|| json!({}));
+    act(Action::Machine { purpose: Purpose::Intend, patch })
+}
+
+/// What our own object lacks: finalizer, host, and what its Machine decides about it (M-12, M-30, M-80 step 3).
+fn own_changes(o: &Observed<'_>, owner: &Machine, host: Option<&BareMetalHost>) -> Option<Value> {
+    let meta = &o.machine.metadata;
+    let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+    let finalizers = (!o.has_finalizer()).then(|| {
+        finalizers.push(finalizer::MACHINE.to_owned());
+        json!(finalizers)
+    });
+    let annotations = host
+        .map(|host| o.at(host))
+        .filter(|wanted| meta.annotations.as_ref().and_then(|a| a.get(annotation::HOST)) != Some(wanted));
+    let annotations = annotations.map(|wanted| json!({ annotation::HOST: wanted }));
+
+    let domain = owner.spec.failure_domain.as_deref().filter(|domain| !domain.is_empty());
+    let moved = (o.machine.spec.failure_domain.as_deref() != domain).then(|| json!(domain));
+    let template = o.machine.spec.data_template.as_ref();
+    let template = template.filter(|t| t.namespace.as_deref().unwrap_or_default().is_empty());
+    let template = template.map(|_| json!({ "namespace": o.namespace() }));
+
+    let metadata = object([("finalizers", finalizers), ("annotations", annotations)]);
+    let spec = object([("failureDomain", moved), ("dataTemplate", template)]);
+    let some = |map: serde_json::Map<String, Value>| (!map.is_empty()).then_some(Value::Object(map));
+    some(object([("metadata", some(metadata)), ("spec", some(spec))]))
+}
+
+/// 9.4, step 4: consumer, label and block-move; without a data template also all that the host is to run.
+fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost, reused: bool) -> Flow<T> {
+    if let Err(problem) = provision::check(o, owner) {
+        return r.fail(rows::ASSOCIATE_FAILED, problem);
+    }
+    if let Some(patch) = own_changes(o, owner, Some(host)) {
+        return act(Action::Machine { purpose: Purpose::Intend, patch });
+    }
+    let consumer = json!({
+        "apiVersion": INFRA_API_VERSION,
+        "kind": "Metal3Machine",
+        "namespace": o.namespace(),
+        "name": o.name(),
+        "uid": null,
+        "resourceVersion": null,
+        "fieldPath": null,
+    });
+    let mut spec = object([("consumerRef", Some(consumer))]);
+    if o.machine.spec.data_template.is_none() {
+        match provision::remember_references(o, r, owner, host) {
+            Ok(()) => spec.append(&mut provision::missing(o, host, &r.status)),
+            Err(problem) => return r.fail(rows::ASSOCIATE_FAILED, problem),
+        }
+    }
+    let patch = json!({
+        "metadata": {
+            "labels": { label::CLUSTER_NAME: owner.spec.cluster_name, label::NODE_REUSE: null },
+            "annotations": { annotation::BLOCK_MOVE: "" },
+        },
+        "spec": spec,
+    });
+    act(o.host_patch(Purpose::Claim { reused }, host, patch))
+}
+
+/// M-44: the BMC Secret carries the cluster's name while a machine of it holds the host.
+fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
+    let Some(name) = credentials_name(host) else { return Continue(()) };
+    match &o.answers.credentials {
+        None => ask(Question::Credentials { name: name.to_owned() }),
+        Some(Credentials::Missing) => {
+            let message = format!("Secret {}/{name} of BareMetalHost {} does not exist", o.namespace(), o.at(host));
+            r.say(rows::ASSOCIATE_FAILED, message);
+            rest(Next::After(NO_EVENT))
+        }
+        Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),
+        Some(Credentials::Labelled(_)) => {
+            act(Action::LabelCredentials { name: name.to_owned(), cluster: Some(owner.spec.cluster_name.clone()) })
+        }
+    }
+}
+
+pub(super) fn credentials_name(host: &BareMetalHost) -> Option<&str> {
+    host.spec.bmc.as_ref()?.credentials_name.as_deref().filter(|name| !name.is_empty())
+}
+
+impl Observed<'_> {
+    /// `<namespace>/<name>` of a host, as annotation and messages name it.
+    pub(super) fn at(&self, host: &BareMetalHost) -> String {
+        format!("{}/{}", self.namespace(), host.metadata.name.as_deref().unwrap_or_default())
+    }
+}
