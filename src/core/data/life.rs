@@ -1,0 +1,402 @@
+//! The life of one Metal3Data: from an index to two Secrets, and back to nothing.
+//!
+//! Rendering happens once. The finalizer and the names of the Secrets are stored before the first claim is made; an address
+//! is claimed from every pool; when all are there both documents are rendered and stored. A Secret of the right name that
+//! nobody else controls is taken as it is, so a world that was moved or restored is not rendered anew.
+//!
+//! On the way out the addresses are given back only when the claim that this data answers is gone: until then the machine
+//! may still use them.
+//!
+//! Rules: docs/spec/data-rendering.md D-41 to D-51 with hazards HD-13 to HD-18 adopted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Secret, SecretData};
+use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataStatus, Metal3DataTemplate, Metal3Machine};
+use capm3_api::k8s::{ByteString, ObjectMeta, OwnerReference};
+use capm3_api::names::{CAPI_GROUP, INFRA_GROUP, annotation, finalizer, label, secret};
+use capm3_api::{SecretRef, owner_reference};
+
+use super::claims::{self, Asking, Known, Outcome, Release};
+use super::message;
+use super::objects::{Host, Meta, Objects, Unrenderable};
+use super::pools::{Pools, pools};
+use super::render::{self, Facts};
+
+/// Everything the decision looks at; what is `None` is not there.
+#[derive(Clone, Copy)]
+pub struct Observed<'a> {
+    pub data: &'a Metal3Data,
+    /// The Cluster that the data's label names.
+    pub cluster: Option<&'a Cluster>,
+    /// The template of that name in the data's own namespace.
+    pub template: Option<&'a Metal3DataTemplate>,
+    pub claim: Option<&'a Metal3DataClaim>,
+    pub metal3_machine: Option<&'a Metal3Machine>,
+    pub machine: Option<&'a Machine>,
+    pub host: Option<&'a BareMetalHost>,
+    pub known: &'a Known,
+    /// Secrets that were looked at live, by name; the others are taken to be absent.
+    pub secrets: &'a BTreeMap<String, SecretState>,
+    pub by_host: bool,
+}
+
+/// A Secret of a name we want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretState {
+    Absent,
+    Usable,
+    /// Controlled by an earlier Metal3Data: garbage collection is about to take it.
+    OfAnother,
+}
+
+impl SecretState {
+    /// What the Secret found under a name is to this Metal3Data (HD-18).
+    #[must_use]
+    pub fn of(found: Option<&ObjectMeta>, data: &Metal3Data) -> Self {
+        let Some(meta) = found else { return Self::Absent };
+        let controller = meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+        match controller {
+            Some(owner)
+                if is_kind(owner, INFRA_GROUP, Metal3Data::KIND) && Some(&owner.uid) != data.metadata.uid.as_ref() =>
+            {
+                Self::OfAnother
+            }
+            _ => Self::Usable,
+        }
+    }
+}
+
+/// What to do for a live Metal3Data, in this order; the status goes last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub actions: Vec<Action>,
+    pub status: Metal3DataStatus,
+    pub next: Next,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Finalizer and names of the Secrets, before anything outside is touched.
+    Intend(Box<Metal3Data>),
+    Address(claims::Action),
+    /// If the name is taken, look live and decide again.
+    Store(Box<Secret>),
+}
+
+/// What to do for a Metal3Data that is being deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Departure {
+    Wait(Waiting),
+    /// A claim may be under way that no cache shows yet: list the claims live and decide again.
+    LookLive,
+    /// Give all these back, then take the finalizer away.
+    Leave(Vec<Release>),
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Done,
+    Wait(Waiting),
+    /// Told in the status; a change of what it names brings the data back.
+    Fail(String),
+}
+
+/// What ends the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Cluster,
+    Resume,
+    Template,
+    Claim,
+    Metal3Machine,
+    Machine,
+    Host,
+    Addresses,
+    OldSecret,
+    ClaimGone,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "its Cluster",
+            Self::Resume => "the end of the pause",
+            Self::Template => "its Metal3DataTemplate",
+            Self::Claim => "its Metal3DataClaim",
+            Self::Metal3Machine => "its Metal3Machine",
+            Self::Machine => "its Machine",
+            Self::Host => "its host",
+            Self::Addresses => "addresses",
+            Self::OldSecret => "the end of an earlier Secret of its name",
+            Self::ClaimGone => "the end of its Metal3DataClaim",
+        })
+    }
+}
+
+/// The Metal3Machine that owns a claim; neither uid nor version are compared, they change when objects are moved.
+#[must_use]
+pub fn metal3_machine_of(claim: &Metal3DataClaim) -> Option<&OwnerReference> {
+    owner_of_kind(&claim.metadata, INFRA_GROUP, Metal3Machine::KIND)
+}
+
+/// The Machine that owns a Metal3Machine.
+#[must_use]
+pub fn machine_of(machine: &Metal3Machine) -> Option<&OwnerReference> {
+    owner_of_kind(&machine.metadata, CAPI_GROUP, Machine::KIND)
+}
+
+/// The name in the host annotation; its namespace is always the machine's own (D-44).
+pub fn host_of(machine: &Metal3Machine) -> Result<Option<&str>, String> {
+    let annotations = machine.metadata.annotations.as_ref();
+    let Some(value) = annotations.and_then(|annotations| annotations.get(annotation::HOST)) else { return Ok(None) };
+    let parts: Vec<_> = value.split('/').collect();
+    match parts[..] {
+        [name] | [_, name] => Ok(Some(name)),
+        _ => {
+            let machine = machine.metadata.name.as_deref().unwrap_or_default();
+            Err(format!("Metal3Machine {machine}: annotation {} is not namespace/name: {value}", annotation::HOST))
+        }
+    }
+}
+
+/// What a live Metal3Data needs next.
+#[must_use]
+pub fn decide(observed: &Observed<'_>) -> Plan {
+    let data = observed.data;
+    if let Some(next) = held(observed) {
+        return Plan { actions: Vec::new(), status: data.status.clone().unwrap_or_default(), next };
+    }
+    let mut actions = Vec::new();
+    let (ready, next) = match render_once(observed, &mut actions) {
+        Ok(()) => (true, Next::Done),
+        Err(next) => (false, next),
+    };
+    let was_ready = data.status.as_ref().and_then(|status| status.ready);
+    let message = match &next {
+        Next::Fail(text) => Some(message(text)),
+        Next::Done | Next::Wait(_) => None,
+    };
+    // A machine that runs is not shaken by a template that cannot be read for a moment (HD-17).
+    let stays = was_ready == Some(true) && !secret_lost(observed);
+    let ready = if ready || stays { Some(true) } else { was_ready.map(|_| false) };
+    Plan { actions, status: Metal3DataStatus { error_message: message, ready }, next }
+}
+
+/// Why nothing may be touched now (D-41).
+fn held(observed: &Observed<'_>) -> Option<Next> {
+    if cluster_of(observed.data).is_none() {
+        return Some(Next::Done);
+    }
+    match observed.cluster {
+        None => Some(Next::Wait(Waiting::Cluster)),
+        Some(_) => paused(observed).then_some(Next::Wait(Waiting::Resume)),
+    }
+}
+
+fn paused(observed: &Observed<'_>) -> bool {
+    let annotations = observed.data.metadata.annotations.as_ref();
+    observed.cluster.is_some_and(|cluster| cluster.spec.paused == Some(true))
+        || annotations.is_some_and(|annotations| annotations.contains_key(annotation::PAUSED))
+}
+
+/// The cluster that the label of a Metal3Data names.
+#[must_use]
+pub fn cluster_of(data: &Metal3Data) -> Option<&str> {
+    data.metadata.labels.as_ref()?.get(label::CLUSTER_NAME).map(String::as_str).filter(|name| !name.is_empty())
+}
+
+fn secret_lost(observed: &Observed<'_>) -> bool {
+    let spec = &observed.data.spec;
+    let names = [&spec.meta_data, &spec.network_data].into_iter().flatten();
+    names.filter_map(|reference| observed.secrets.get(&reference.name)).any(|state| *state != SecretState::Usable)
+}
+
+fn secret_state(observed: &Observed<'_>, name: &str) -> SecretState {
+    observed.secrets.get(name).copied().unwrap_or(SecretState::Absent)
+}
+
+/// D-44 in its order; `Ok` when every Secret that the template asks for is there once the actions are done.
+fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) -> Result<(), Next> {
+    let (data, wait) = (observed.data, |what| Next::Wait(what));
+    let namespace = data.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(reference) = data.spec.template.as_ref().filter(|reference| !reference.name.is_empty()) else {
+        intend(data.clone(), data, actions);
+        return Err(Next::Done);
+    };
+    if data.status.as_ref().is_some_and(|status| status.ready == Some(true)) && !secret_lost(observed) {
+        intend(data.clone(), data, actions);
+        return Ok(());
+    }
+    if reference.namespace_or(namespace) != namespace {
+        let (own, name) = (reference.namespace_or(namespace), &reference.name);
+        return Err(Next::Fail(format!("Metal3DataTemplate {own}/{name} is not in the namespace of this Metal3Data")));
+    }
+    let template = observed.template.ok_or(wait(Waiting::Template))?;
+    let metal3_machine = find_metal3_machine(observed, &reference.name)?;
+
+    let mut intended = data.clone();
+    let machine_name = metal3_machine.metadata.name.as_deref().unwrap_or_default();
+    let mut needed = Vec::new();
+    if template.spec.meta_data.is_some() {
+        let name = secret_name(&mut intended.spec.meta_data, namespace, machine_name, secret::META_DATA_SUFFIX);
+        needed.push((name, Part::MetaData));
+    }
+    if template.spec.network_data.is_some() {
+        let name = secret_name(&mut intended.spec.network_data, namespace, machine_name, secret::NETWORK_DATA_SUFFIX);
+        needed.push((name, Part::NetworkData));
+    }
+    intend(intended, data, actions);
+    if needed.iter().any(|(name, _)| secret_state(observed, name) == SecretState::OfAnother) {
+        return Err(wait(Waiting::OldSecret));
+    }
+    needed.retain(|(name, _)| secret_state(observed, name) == SecretState::Absent);
+    if needed.is_empty() {
+        return Ok(());
+    }
+
+    machine_of(metal3_machine).ok_or(wait(Waiting::Machine))?;
+    let machine = observed.machine.ok_or(wait(Waiting::Machine))?;
+    host_of(metal3_machine).map_err(Next::Fail)?;
+    let host = Host::of(observed.host.ok_or(wait(Waiting::Host))?);
+
+    let (machine_meta, metal3_meta) = (Meta::of(&machine.metadata), Meta::of(&metal3_machine.metadata));
+    let objects = Objects { machine: Some(machine_meta), metal3_machine: Some(metal3_meta), host: Some(host) };
+    let unrenderable = |error: Unrenderable| Next::Fail(error.to_string());
+    let pools = pools(&template.spec, &objects).map_err(unrenderable)?;
+    let cluster = machine.spec.cluster_name.as_str();
+    let asking = Asking { data, host: host.meta.name, cluster, by_host: observed.by_host };
+    let (claims, outcome) = claims::claim(&asking, &pools, observed.known);
+    actions.extend(claims.into_iter().map(Action::Address));
+    let addresses = match outcome {
+        Outcome::Delivered(addresses) => addresses,
+        Outcome::NotYet => return Err(wait(Waiting::Addresses)),
+        Outcome::Failed(message) => return Err(Next::Fail(message)),
+    };
+
+    let facts = Facts {
+        namespace,
+        index: i64::from(data.spec.index.unwrap_or_default()),
+        machine: machine_meta,
+        metal3_machine: metal3_meta,
+        host,
+        addresses: &addresses,
+    };
+    for (name, part) in needed {
+        let document = match (part, &template.spec.meta_data, &template.spec.network_data) {
+            (Part::MetaData, Some(meta_data), _) => render::meta_data(meta_data, &facts),
+            (Part::NetworkData, _, Some(network_data)) => render::network_data(network_data, &facts),
+            (Part::MetaData | Part::NetworkData, _, _) => continue,
+        };
+        let document = document.map_err(unrenderable)?;
+        actions.push(Action::Store(Box::new(rendered_secret(data, &name, cluster, part, document))));
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    MetaData,
+    NetworkData,
+}
+
+fn intend(mut intended: Metal3Data, data: &Metal3Data, actions: &mut Vec<Action>) {
+    let finalizers = intended.metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|held| held == finalizer::DATA) {
+        finalizers.push(finalizer::DATA.to_owned());
+    }
+    if intended != *data {
+        actions.push(Action::Intend(Box::new(intended)));
+    }
+}
+
+fn secret_name(reference: &mut Option<SecretRef>, namespace: &str, machine: &str, suffix: &str) -> String {
+    match reference {
+        Some(given) if !given.name.is_empty() => given.name.clone(),
+        Some(_) | None => {
+            let name = format!("{machine}{suffix}");
+            *reference = Some(SecretRef::new(namespace, &name));
+            name
+        }
+    }
+}
+
+/// D-46: through the claim to the machine, which must use this very template.
+fn find_metal3_machine<'a>(observed: &Observed<'a>, template: &str) -> Result<&'a Metal3Machine, Next> {
+    if observed.data.spec.claim.as_ref().is_none_or(|claim| claim.name.is_empty()) {
+        return Err(Next::Fail("Metal3DataClaim name not set".to_owned()));
+    }
+    let claim = observed.claim.ok_or(Next::Wait(Waiting::Claim))?;
+    if metal3_machine_of(claim).is_none() {
+        return Err(Next::Fail("metal3Machine not found in owner references".to_owned()));
+    }
+    let machine = observed.metal3_machine.ok_or(Next::Wait(Waiting::Metal3Machine))?;
+    let namespace = observed.data.metadata.namespace.as_deref().unwrap_or_default();
+    let uses = machine.spec.data_template.as_ref();
+    if uses.is_some_and(|used| used.name == template && used.namespace_or(namespace) == namespace) {
+        return Ok(machine);
+    }
+    let name = machine.metadata.name.as_deref().unwrap_or_default();
+    Err(Next::Fail(format!("Metal3Machine {name} does not use Metal3DataTemplate {template}")))
+}
+
+fn rendered_secret(data: &Metal3Data, name: &str, cluster: &str, part: Part, document: String) -> Secret {
+    let key = match part {
+        Part::MetaData => secret::META_DATA_KEY,
+        Part::NetworkData => secret::NETWORK_DATA_KEY,
+    };
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: data.metadata.namespace.clone(),
+        labels: Some(BTreeMap::from([(label::CLUSTER_NAME.to_owned(), cluster.to_owned())])),
+        owner_references: owner_reference(data, true, false).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
+    let content = SecretData(BTreeMap::from([(key.to_owned(), ByteString(document.into_bytes()))]));
+    Secret { metadata, type_: Some(secret::TYPE.to_owned()), data: content }
+}
+
+/// What a Metal3Data that is being deleted does next. `live` says that `known` was read from the API server just now.
+#[must_use]
+pub fn depart(observed: &Observed<'_>, live: bool) -> Departure {
+    let data = observed.data;
+    if paused(observed) {
+        return Departure::Wait(Waiting::Resume);
+    }
+    if claim_holds(observed) {
+        return Departure::Wait(Waiting::ClaimGone);
+    }
+    if !data.metadata.finalizers.iter().flatten().any(|held| held == finalizer::DATA) {
+        return Departure::Gone;
+    }
+    // A data that became ready has seen all its claims; before that the answer to a create may have been lost.
+    let saw_all = data.status.as_ref().is_some_and(|status| status.ready == Some(true));
+    if !live && !saw_all {
+        return Departure::LookLive;
+    }
+    // The names help to find claims that lost their owner; a template that is gone or confused names none (HD-23).
+    let pools = observed
+        .template
+        .map_or_else(Pools::new, |template| pools(&template.spec, &Objects::default()).unwrap_or_default());
+    Departure::Leave(claims::release(data, &pools, observed.known))
+}
+
+/// Whether the claim that this data answers is still there. A later claim of the same name, made for the next machine of
+/// that name, holds only what it was answered with.
+fn claim_holds(observed: &Observed<'_>) -> bool {
+    let (data, Some(claim)) = (&observed.data.metadata, observed.claim) else { return false };
+    let answered = owner_of_kind(data, INFRA_GROUP, Metal3DataClaim::KIND);
+    let same = answered.is_none_or(|owner| Some(&owner.uid) == claim.metadata.uid.as_ref());
+    let rendered = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());
+    same || rendered.is_some_and(|rendered| Some(&rendered.name) == data.name.as_ref())
+}
+
+fn owner_of_kind<'a>(meta: &'a ObjectMeta, group: &str, kind: &str) -> Option<&'a OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| is_kind(owner, group, kind))
+}
+
+fn is_kind(owner: &OwnerReference, group: &str, kind: &str) -> bool {
+    owner.kind == kind && owner.api_version.split_once('/').is_some_and(|(of, _)| of == group)
+}
