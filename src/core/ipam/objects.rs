@@ -130,6 +130,7 @@ fn common(kind: Kind, meta: &ObjectMeta) -> Claim {
     Claim {
         key: ClaimKey::new(kind, meta.name.clone().unwrap_or_default()),
         uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone(),
         created: meta.creation_timestamp.as_ref().map(|at| at.0),
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -160,6 +161,7 @@ fn object(kind: Kind, meta: &ObjectMeta, address: &str, claim: &str) -> AddressO
         kind,
         name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
+        resource_version: meta.resource_version.clone(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
         address: address.to_owned(),
         claim: claim.to_owned(),

@@ -24,6 +24,9 @@ use super::table::{ClaimKey, Kind, Table};
 /// Safety net behind waits that an event ends: a Cluster that appears or is resumed, an address that is released.
 const WAIT: Duration = Duration::from_secs(300);
 
+/// What a claim is told whose address object the API server refuses (I-42).
+pub const CREATE_FAILED: &str = "Failed to create associated IPAddress object";
+
 /// Everything a pass looks at.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
@@ -66,6 +69,7 @@ pub enum Cluster {
 pub struct Claim {
     pub key: ClaimKey,
     pub uid: String,
+    pub resource_version: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
     pub finalizers: Vec<String>,
@@ -105,6 +109,7 @@ pub struct AddressObject {
     pub kind: Kind,
     pub name: String,
     pub uid: String,
+    pub resource_version: Option<String>,
     pub finalizers: Vec<String>,
     pub address: String,
     pub claim: String,
@@ -153,6 +158,7 @@ pub struct Plan {
 pub struct Release {
     pub claim: ClaimKey,
     pub uid: String,
+    pub resource_version: Option<String>,
     pub addresses: Vec<AddressObject>,
     /// Its entries of `status.indexes`, which stay if the release fails.
     pub entries: BTreeMap<String, String>,
@@ -179,6 +185,14 @@ pub struct Serve {
 pub struct NewAddress {
     pub name: String,
     pub grant: Grant,
+}
+
+impl Observed {
+    /// Some claim has no address object yet.
+    pub fn wants_addresses(&self) -> bool {
+        let held: BTreeSet<_> = self.addresses.iter().map(AddressObject::claim_key).collect();
+        self.claims.iter().any(|claim| !claim.deleting && !held.contains(&claim.key))
+    }
 }
 
 impl Plan {
@@ -488,7 +502,8 @@ impl Claim {
     }
 
     fn release(&self, addresses: Vec<AddressObject>, entries: BTreeMap<String, String>) -> Release {
-        Release { claim: self.key.clone(), uid: self.uid.clone(), addresses, entries }
+        let (claim, uid, resource_version) = (self.key.clone(), self.uid.clone(), self.resource_version.clone());
+        Release { claim, uid, resource_version, addresses, entries }
     }
 }
 
@@ -583,6 +598,7 @@ mod tests {
         Claim {
             key: ClaimKey::new(kind, name),
             uid: format!("{kind:?}-{name}"),
+            resource_version: None,
             created: None,
             deleting: false,
             finalizers: Vec::new(),
@@ -747,6 +763,7 @@ mod tests {
             kind: claim.key.kind,
             name: object_name("abcpref", address.parse().unwrap()),
             uid: format!("uid-{address}"),
+            resource_version: None,
             finalizers: vec![claim.key.kind.address_finalizer().to_owned()],
             address,
             claim: claim.key.name.clone(),
