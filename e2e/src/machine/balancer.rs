@@ -42,7 +42,8 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     pub(crate) async fn bind(endpoint: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(endpoint).await.with_context(|| format!("control-plane endpoint {endpoint}"))?;
+        let listener =
+            TcpListener::bind(endpoint).await.with_context(|| format!("control-plane endpoint {endpoint}"))?;
         let provider = Arc::new(ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
@@ -131,7 +132,9 @@ async fn ready(probe: &TlsConnector, candidate: IpAddr, endpoint: IpAddr) -> io:
 async fn relay(mut client: TcpStream, pool: &Mutex<Pool>) -> io::Result<()> {
     let turn = lock(pool).turn();
     for (address, down) in turn {
-        let Ok(Ok(mut backend)) = timeout(CONNECT_PATIENCE, TcpStream::connect((address, API_SERVER))).await else { continue };
+        let Ok(Ok(mut backend)) = timeout(CONNECT_PATIENCE, TcpStream::connect((address, API_SERVER))).await else {
+            continue;
+        };
         client.set_nodelay(true)?;
         backend.set_nodelay(true)?;
         tokio::select! {
@@ -271,7 +274,13 @@ mod tests {
         let verifier = NamesEndpoint(Arc::new(ring::default_provider()));
         let endpoint = ServerName::from(IpAddr::from([198, 51, 100, 100]));
         let verify = |name: &str| {
-            verifier.verify_server_cert(&certificate_for(name), &[], &endpoint, &[], UnixTime::since_unix_epoch(Duration::ZERO))
+            verifier.verify_server_cert(
+                &certificate_for(name),
+                &[],
+                &endpoint,
+                &[],
+                UnixTime::since_unix_epoch(Duration::ZERO),
+            )
         };
         assert!(verify("198.51.100.100").is_ok());
         assert!(verify("198.51.100.101").is_err());

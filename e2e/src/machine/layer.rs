@@ -43,7 +43,8 @@ pub(crate) async fn ensure(cache: &Path) -> Result<PathBuf> {
     tokio::fs::create_dir_all(cache).await.with_context(|| format!("create {}", cache.display()))?;
     let layer = cache.join(NAME);
     let lock = File::create(cache.join("image-layer.lock"))?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?.context("lock the image layer")?;
+    let lock =
+        tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?.context("lock the image layer")?;
     if !layer.exists() {
         make(cache, &layer).await?;
     }

@@ -25,7 +25,13 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts pid 1, plugs the cards in, then lets it boot.
-    pub(super) async fn start(init: &Path, manifest: &Path, console: &Path, cables: &[Cable], bridge: &str) -> Result<Self> {
+    pub(super) async fn start(
+        init: &Path,
+        manifest: &Path,
+        console: &Path,
+        cables: &[Cable],
+        bridge: &str,
+    ) -> Result<Self> {
         let console = OpenOptions::new().create(true).append(true).open(console).context("console log")?;
         let mut unshare = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"])
@@ -145,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_card_listed_once_per_address_gets_one_cable() {
-        let nics = [nic("eth0", "00:5a:52:00:00:01"), nic("eth0", "00:5A:52:00:00:01"), nic("eth1", "00:5a:52:00:00:02")];
+        let nics =
+            [nic("eth0", "00:5a:52:00:00:01"), nic("eth0", "00:5A:52:00:00:01"), nic("eth1", "00:5a:52:00:00:02")];
         let plugged = cables(7, &nics);
         assert_eq!(plugged.iter().map(|c| c.outside.as_str()).collect::<Vec<_>>(), ["m00000007-0", "m00000007-1"]);
         assert_eq!(plugged.iter().map(|c| c.inside.as_str()).collect::<Vec<_>>(), ["eth0", "eth1"]);

@@ -235,9 +235,12 @@ fn broken(error: anyhow::Error) -> RoomError {
 
 /// Deletes the disk, the config drive and the logs on it; the console log stays, it is ours.
 async fn wipe(folder: &Path) -> Result<()> {
-    for (name, is_folder) in [("disk.ext4", false), ("manifest.json", false), ("drive", true), ("log", true), ("root", true)] {
+    for (name, is_folder) in
+        [("disk.ext4", false), ("manifest.json", false), ("drive", true), ("log", true), ("root", true)]
+    {
         let path = folder.join(name);
-        let removed = if is_folder { tokio::fs::remove_dir_all(&path).await } else { tokio::fs::remove_file(&path).await };
+        let removed =
+            if is_folder { tokio::fs::remove_dir_all(&path).await } else { tokio::fs::remove_file(&path).await };
         match removed {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e).with_context(|| format!("remove {}", path.display()));

@@ -29,6 +29,8 @@ const CRI_LOG: &str = "/var/log/process-cri.log";
 const KUBELET_LOG: &str = "/var/log/kubelet.log";
 /// What bootstrap data of Cluster API leaves behind when every command of it succeeded.
 const SENTINEL: &str = "/run/cluster-api/bootstrap-success.complete";
+/// What kubeadm leaves behind on the disk of a node.
+const JOINED: &str = "/etc/kubernetes/kubelet.conf";
 const CLOUD_INIT: [&[&str]; 4] =
     [&["init", "--local"], &["init"], &["modules", "--mode=config"], &["modules", "--mode=final"]];
 const CRI_PATIENCE: Duration = Duration::from_secs(30);
@@ -143,8 +145,12 @@ impl Machine {
     fn cloud_init(&mut self, stage: usize) -> Result<()> {
         let Some(args) = CLOUD_INIT.get(stage) else {
             self.stage = None;
-            let sentinel = if Path::new(SENTINEL).exists() { "bootstrap succeeded" } else { "no bootstrap in this boot" };
-            self.console.say(format_args!("cloud-init is through: {sentinel}"));
+            let outcome = match (Path::new(SENTINEL).exists(), Path::new(JOINED).exists()) {
+                (true, _) => "bootstrap succeeded",
+                (false, true) => "this machine is a node since an earlier boot",
+                (false, false) => "bootstrap did not succeed",
+            };
+            self.console.say(format_args!("cloud-init is through: {outcome}"));
             return Ok(());
         };
         let mut command = command("cloud-init");
@@ -291,9 +297,7 @@ fn name_in_hosts(address: Option<IpAddr>) -> Result<()> {
 /// The container runtime with what its nodes know: the control plane as the programs of this machine, the rest of a kubeadm cluster as
 /// stand-ins that live and can be stopped, because nothing here needs a proxy or names. Any other image is a pull error.
 fn cri_command(address: Option<IpAddr>) -> Result<Command> {
-    let program = |name: &str| {
-        json!({"match": format!("/{name}:"), "programs": {(name): format!("/usr/local/bin/{name}")}, "root": "machine"})
-    };
+    let program = |name: &str| json!({"match": format!("/{name}:"), "programs": {(name): format!("/usr/local/bin/{name}")}, "root": "machine"});
     let config = json!({
         "socket": CRI_SOCKET,
         "state_dir": "/run/process-cri",
@@ -325,7 +329,15 @@ fn command(program: &str) -> Command {
 fn spawn(mut command: Command, log: &str) -> Result<Pid> {
     use std::os::unix::process::CommandExt;
     let log = OpenOptions::new().create(true).append(true).open(log)?;
-    command.env_clear().env("PATH", PATH).env("HOME", "/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", "/")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
     let child = command.spawn().with_context(|| format!("start {command:?}"))?;
     pid(&child)
 }

@@ -51,9 +51,7 @@ pub(crate) enum Step {
     /// Arguments of `ip`.
     Ip(Vec<String>),
     /// Neighbours learn of the address at once; a machine that took over an old address is otherwise unreachable for half a minute.
-    Announce {
-        interface: String,
-    },
+    Announce { interface: String },
     /// Something the data asks for and this site does not have.
     Complain(String),
 }
@@ -94,7 +92,10 @@ pub(crate) fn steps(data: &NetworkData, interfaces: &BTreeMap<String, String>) -
         for route in &network.routes {
             match prefix(&route.network, &route.netmask) {
                 Some(to) => steps.push(ip(&format!("route add {to} via {} dev {interface}", route.gateway))),
-                None => steps.push(Step::Complain(format!("network {}: route to {:?} cannot be read", network.id, route.network))),
+                None => steps.push(Step::Complain(format!(
+                    "network {}: route to {:?} cannot be read",
+                    network.id, route.network
+                ))),
             }
         }
     }

@@ -46,7 +46,8 @@ enforceNodeAllocatable: []
 
 /// Builds the root and makes it `/`; the outside is gone afterwards.
 pub(crate) fn enter(manifest: &Manifest) -> Result<()> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make / private")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .context("make / private")?;
     let scratch = &manifest.scratch;
     mount("tmpfs", scratch, "tmpfs", MountFlags::empty(), "size=64m")?;
     let [layer, disk, root] = ["layer", "disk", "root"].map(|name| scratch.join(name));
@@ -59,11 +60,7 @@ pub(crate) fn enter(manifest: &Manifest) -> Result<()> {
     let first_boot = !disk.join("upper").exists();
     fs::create_dir_all(disk.join("upper"))?;
     fs::create_dir_all(disk.join("work"))?;
-    let layers = format!(
-        "lowerdir={}/layer:/,upperdir={1}/upper,workdir={1}/work",
-        layer.display(),
-        disk.display()
-    );
+    let layers = format!("lowerdir={}/layer:/,upperdir={1}/upper,workdir={1}/work", layer.display(), disk.display());
     mount("overlay", &root, "overlay", MountFlags::empty(), &layers)?;
 
     let outside = format!("{HOME}/outside");
@@ -90,9 +87,12 @@ fn furnish(manifest: &Manifest, outside: &Path, first_boot: bool) -> Result<()> 
         for folder in ["/etc/kubernetes", "/var/lib/kubelet", "/var/lib/etcd", "/var/lib/cloud", "/etc/cni"] {
             remove(Path::new(folder))?;
         }
-        for (file, text) in [("/etc/resolv.conf", ""), ("/etc/hosts", "127.0.0.1 localhost\n"), ("/etc/hostname", "localhost\n")] {
+        for (file, text) in
+            [("/etc/resolv.conf", ""), ("/etc/hosts", "127.0.0.1 localhost\n"), ("/etc/hostname", "localhost\n")]
+        {
             write_anew(file, text)?;
         }
+        fs::create_dir_all("/etc/kubernetes/manifests")?; // as the kubelet's package does
         for (file, text) in SETTINGS {
             write_anew(file, text)?;
         }
@@ -137,6 +137,9 @@ fn cgroups() -> Result<()> {
         let folder = Path::new(CGROUP_V1).join(&controllers);
         fs::create_dir(&folder)?;
         mount("cgroup", &folder, "cgroup", MountFlags::RDONLY, &controllers)?;
+        for alone in controllers.split(',').filter(|c| *c != controllers) {
+            std::os::unix::fs::symlink(&controllers, Path::new(CGROUP_V1).join(alone))?;
+        }
     }
     Ok(())
 }
@@ -159,7 +162,8 @@ fn share_kubelet_mounts() -> Result<()> {
 fn bind_program(program: &Path, target: &Path) -> Result<()> {
     remove(target)?;
     fs::write(target, "")?;
-    rustix::mount::mount_bind(program, target).with_context(|| format!("bind {} to {}", program.display(), target.display()))
+    rustix::mount::mount_bind(program, target)
+        .with_context(|| format!("bind {} to {}", program.display(), target.display()))
 }
 
 fn write_anew(file: &str, text: &str) -> Result<()> {
@@ -186,7 +190,8 @@ fn mount(source: &str, target: impl AsRef<Path>, kind: &str, flags: MountFlags, 
 
 /// `mount(8)` finds and sets up the loop device with autoclear: it is gone when the last mount namespace that shows it is.
 fn loop_mount(image: &Path, target: &Path, options: &str) -> Result<()> {
-    let status = Command::new("mount").args(["-t", "ext4", "-o", options]).arg(image).arg(target).status().context("mount")?;
+    let status =
+        Command::new("mount").args(["-t", "ext4", "-o", options]).arg(image).arg(target).status().context("mount")?;
     ensure!(status.success(), "cannot mount {}: {status}", image.display());
     Ok(())
 }

@@ -40,7 +40,8 @@ async fn main() -> Result<ExitCode> {
 
 async fn outside(args: &[String]) -> Result<ExitCode> {
     let home = std::env::var("HOME").context("HOME")?;
-    let cache = std::env::var("CAPM3_BED_CACHE").map_or_else(|_| Path::new(&home).join(".cache/capm3-bed"), PathBuf::from);
+    let cache =
+        std::env::var("CAPM3_BED_CACHE").map_or_else(|_| Path::new(&home).join(".cache/capm3-bed"), PathBuf::from);
     let layer = machine::layer::ensure(&cache).await?;
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc", "--"])
@@ -102,7 +103,8 @@ async fn obey(room: &Room, folder: &Path, order: &str) -> Result<String> {
 }
 
 fn read(host: &Path) -> Result<Build> {
-    let text = |name: &str| std::fs::read_to_string(host.join(name)).with_context(|| format!("{}/{name}", host.display()));
+    let text =
+        |name: &str| std::fs::read_to_string(host.join(name)).with_context(|| format!("{}/{name}", host.display()));
     let nics: Vec<Nic> = serde_json::from_str(&text("nics.json")?)?;
     let drive = ConfigDrive {
         user_data: std::fs::read(host.join("user_data")).ok(),
