@@ -1,0 +1,432 @@
+//! The servers of a manager: webhooks over TLS, health over plain HTTP, diagnostics over either.
+//!
+//! Headers have a deadline, handshakes too, and a stop lets requests finish. Metrics are shown over TLS to who may read them
+//! (TokenReview, then SubjectAccessReview for the path), or in plain where the flag says so.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::Client;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::controller::chain;
+use crate::metrics::Metrics;
+use crate::tasks::Tasks;
+use crate::tls::Certificate;
+use crate::write::{WriteError, Writer};
+
+/// Longer than the 90 seconds for which Go's clients keep an idle connection: they should be the ones to close it.
+const HEADER_DEADLINE: Duration = Duration::from_secs(100);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Listens where a Go program would: `:9440` is every address, of both families where there are two.
+pub async fn listen(address: &str) -> io::Result<TcpListener> {
+    if let Some(port) = address.strip_prefix(':') {
+        let port: u16 = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
+        return match TcpListener::bind(("::", port)).await {
+            Ok(listener) => Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+            Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
+        };
+    }
+    TcpListener::bind(address).await
+}
+
+/// Serves over plain HTTP until the tasks stop.
+pub fn spawn_http(listener: TcpListener, router: Router, tasks: &Tasks) {
+    spawn(listener, router, tasks, |stream| async move { Some(stream) });
+}
+
+/// Serves over TLS with whatever certificate is loaded at the time of a connection; without one, connections are dropped.
+pub fn spawn_tls(listener: TcpListener, router: Router, certificate: Certificate, tasks: &Tasks) {
+    spawn(listener, router, tasks, move |stream| {
+        let config = certificate.current();
+        async move {
+            let handshake = TlsAcceptor::from(config?).accept(stream);
+            match timeout(HANDSHAKE_DEADLINE, handshake).await {
+                Ok(Ok(stream)) => Some(stream),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "TLS handshake failed");
+                    None
+                }
+                Err(_) => None,
+            }
+        }
+    });
+}
+
+fn spawn<S, F>(
+    listener: TcpListener,
+    router: Router,
+    tasks: &Tasks,
+    prepare: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Option<S>> + Send + 'static,
+{
+    let (stop, connections) = (tasks.stopping(), tasks.clone());
+    tasks.spawn("server", async move {
+        loop {
+            let stream = match stop.run_until_cancelled(listener.accept()).await {
+                None => return,
+                Some(Ok((stream, _))) => stream,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await; // out of file descriptors, most likely
+                    continue;
+                }
+            };
+            let (prepared, router, stop) = (prepare(stream), router.clone(), stop.clone());
+            connections.spawn_finite(async move {
+                let Some(Some(stream)) = stop.run_until_cancelled(prepared).await else { return };
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+                let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    _ = connection.as_mut() => return,
+                    () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+                }
+                let _ = connection.await;
+            });
+        }
+    });
+}
+
+type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Named checks behind `/healthz` and `/readyz`, each alone under its name.
+#[derive(Clone, Default)]
+pub struct Health {
+    live: BTreeMap<&'static str, Check>,
+    ready: BTreeMap<&'static str, Check>,
+}
+
+impl Health {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A check that counts for both questions.
+    pub fn check<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let check: Check = Arc::new(move || check().boxed());
+        self.live.insert(name, check.clone());
+        self.ready.insert(name, check);
+        self
+    }
+
+    pub fn router(self) -> Router {
+        let page = |path: &'static str, checks: BTreeMap<&'static str, Check>| {
+            let checks = Arc::new(checks);
+            Router::new()
+                .route(path, get(all).with_state(checks.clone()))
+                .route(&format!("{path}/{{name}}"), get(one).with_state(checks))
+        };
+        page("/healthz", self.live).merge(page("/readyz", self.ready))
+    }
+}
+
+async fn all(State(checks): State<Arc<BTreeMap<&'static str, Check>>>) -> Response {
+    let mut lines = String::new();
+    let mut failed = false;
+    for (name, check) in checks.iter() {
+        match check().await {
+            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Err(why) => {
+                failed = true;
+                lines.push_str(&format!("[-]{name} failed: {why}\n"));
+            }
+        }
+    }
+    if failed { (StatusCode::INTERNAL_SERVER_ERROR, lines).into_response() } else { "ok".into_response() }
+}
+
+async fn one(State(checks): State<Arc<BTreeMap<&'static str, Check>>>, Path(name): Path<String>) -> Response {
+    match checks.get(name.as_str()) {
+        None => StatusCode::NOT_FOUND.into_response(),
+        Some(check) => match check().await {
+            Ok(()) => "ok".into_response(),
+            Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
+        },
+    }
+}
+
+/// The check of P-6: a TLS connection to our own server, whoever signed its certificate.
+pub async fn check_tls(address: SocketAddr) -> Result<(), String> {
+    let words = |error: &(dyn std::error::Error + 'static)| chain(error);
+    let connect = async {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| words(&error))?;
+        let config =
+            config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate)).with_no_client_auth();
+        let stream = TcpStream::connect(address).await.map_err(|error| words(&error))?;
+        let name = ServerName::IpAddress(address.ip().into());
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words(&error))?;
+        Ok(())
+    };
+    timeout(CHECK_DEADLINE, connect).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+}
+
+/// The question is whether a handshake succeeds, not with whom; nothing is sent over the connection.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// `/metrics` for who may see it: everyone (plain HTTP), or bearers of a token that the API server lets read the path (P-7).
+pub fn diagnostics(metrics: Metrics, guard: Option<Client>) -> Router {
+    let page = Router::new().route("/metrics", get(show).with_state(metrics));
+    match guard {
+        None => page,
+        Some(client) => page.layer(middleware::from_fn_with_state(Writer::uncached(client), authorize)),
+    }
+}
+
+async fn show(State(metrics): State<Metrics>) -> Response {
+    process_series(&metrics);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render()).into_response()
+}
+
+async fn authorize(State(writer): State<Writer>, request: Request, next: Next) -> Response {
+    let verb = request.method().as_str().to_lowercase();
+    let (token, path) = (bearer(request.headers()), request.uri().path().to_owned());
+    let Some(token) = token else { return StatusCode::UNAUTHORIZED.into_response() };
+    match may(&writer, token, &verb, &path).await {
+        Ok(Access::Granted) => next.run(request).await,
+        Ok(Access::Unknown) => StatusCode::UNAUTHORIZED.into_response(),
+        Ok(Access::Denied) => StatusCode::FORBIDDEN.into_response(),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "cannot review a request for diagnostics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned)
+}
+
+enum Access {
+    Granted,
+    Denied,
+    Unknown,
+}
+
+async fn may(writer: &Writer, token: String, verb: &str, path: &str) -> Result<Access, WriteError> {
+    let spec = TokenReviewSpec { token, audiences: None };
+    let review = writer.create(&TokenReview { spec, ..TokenReview::default() }).await?;
+    let status = review.status.unwrap_or_default();
+    let (Some(true), Some(user)) = (status.authenticated, status.user) else { return Ok(Access::Unknown) };
+    let spec = SubjectAccessReviewSpec {
+        user: user.username,
+        uid: user.uid,
+        groups: user.groups,
+        extra: user.extra,
+        non_resource_attributes: Some(NonResourceAttributes {
+            path: Some(path.to_owned()),
+            verb: Some(verb.to_owned()),
+        }),
+        resource_attributes: None,
+    };
+    let review = writer.create(&SubjectAccessReview { spec, ..SubjectAccessReview::default() }).await?;
+    let allowed = review.status.is_some_and(|status| status.allowed);
+    Ok(if allowed { Access::Granted } else { Access::Denied })
+}
+
+/// Counts and times the requests of a webhook server by path, under controller-runtime's names.
+pub fn observed(router: Router, metrics: Metrics) -> Router {
+    router.route_layer(middleware::from_fn_with_state(metrics, observe))
+}
+
+async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let path = request.uri().path().to_owned();
+    let webhook = [("webhook", path.as_str())];
+    let help = "Current number of admission requests being served.";
+    let in_flight = metrics.gauge("controller_runtime_webhook_requests_in_flight", help, &webhook);
+    in_flight.add(1.0);
+    let start = Instant::now();
+    let response = next.run(request).await;
+    in_flight.add(-1.0);
+    let help = "Histogram of the latency of processing admission requests.";
+    metrics.histogram("controller_runtime_webhook_latency_seconds", help, SECONDS, &webhook).observe(start.elapsed());
+    let code = response.status().as_u16().to_string();
+    let labels = [("code", code.as_str()), ("webhook", path.as_str())];
+    let help = "Total number of admission requests by HTTP status code.";
+    metrics.counter("controller_runtime_webhook_requests_total", help, &labels).inc();
+    response
+}
+
+/// What the kernel says about this process, when it says it.
+fn process_series(metrics: &Metrics) {
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    let status = file("status");
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    if let Some(kib) = resident.and_then(|kib| kib.trim().parse::<f64>().ok()) {
+        metrics.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", &[]).set(kib * 1024.0);
+    }
+    // utime and stime, in hundredths of a second, counted behind the name of the program.
+    let stat = file("stat");
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: Option<f64> = fields.get(11..13).and_then(|t| t.iter().map(|t| t.parse::<f64>().ok()).sum());
+    if let Some(ticks) = ticks {
+        let help = "Total user and system CPU time spent in seconds.";
+        metrics.gauge("process_cpu_seconds_total", help, &[]).set(ticks / 100.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::client::legacy::Client as HttpClient;
+    use hyper_util::rt::TokioExecutor;
+
+    use super::*;
+    use crate::tls::TlsPolicy;
+
+    async fn fetch(address: SocketAddr, path: &str) -> (u16, String) {
+        let client = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<axum::body::Bytes>>();
+        let answer = client.get(format!("http://{address}{path}").parse().unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (code, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn p_6_each_check_answers_alone_and_all_together() {
+        let tasks = Tasks::new();
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let health = Health::new()
+            .check("lamp", || async { Ok(()) })
+            .check("webhook", || async { Err("no certificate".to_owned()) });
+        spawn_http(listener, health.router(), &tasks);
+        assert_eq!(fetch(address, "/readyz/lamp").await, (200, "ok".into()));
+        assert_eq!(fetch(address, "/healthz/webhook").await, (500, "no certificate".into()));
+        assert_eq!(fetch(address, "/readyz").await, (500, "[+]lamp ok\n[-]webhook failed: no certificate\n".into()));
+        assert_eq!(fetch(address, "/readyz/other").await.0, 404);
+        tasks.stop();
+        assert!(tasks.drained(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn the_page_of_metrics_is_plain_only_when_asked_for() {
+        let tasks = Tasks::new();
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let nobody = Client::new(
+            tower::service_fn(|_: http::Request<kube::client::Body>| async {
+                Err::<http::Response<kube::client::Body>, tower::BoxError>("not asked".into())
+            }),
+            "default",
+        );
+        spawn_http(listener, diagnostics(Metrics::new(), Some(nobody)), &tasks);
+        assert_eq!(fetch(address, "/metrics").await.0, 401, "without a token nobody is asked and nothing is shown");
+
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        spawn_http(listener, diagnostics(Metrics::new(), None), &tasks);
+        let (code, page) = fetch(address, "/metrics").await;
+        assert_eq!(code, 200);
+        assert!(page.contains("process_resident_memory_bytes"), "{page}");
+        tasks.stop();
+    }
+
+    /// Waits, with a bound, for the check to say what is expected.
+    async fn until(address: SocketAddr, good: bool) {
+        let mut last = Ok(());
+        for _ in 0..200 {
+            last = check_tls(address).await;
+            if last.is_ok() == good {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("expected {good}, last {last:?}");
+    }
+
+    #[tokio::test]
+    async fn tls_is_ready_once_a_certificate_loads() {
+        let directory = std::env::temp_dir().join(format!("capm3-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let tasks = Tasks::new();
+        let policy = TlsPolicy::new("VersionTLS12", &[]).unwrap();
+        let certificate = Certificate::of_directory(directory.clone(), policy, &Metrics::new(), &tasks);
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        spawn_tls(listener, Router::new(), certificate.clone(), &tasks);
+        until(address, false).await;
+        let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(directory.join("tls.key"), signed.signing_key.serialize_pem()).unwrap();
+        std::fs::write(directory.join("tls.crt"), signed.cert.pem()).unwrap();
+        until(address, true).await;
+        assert!(certificate.is_loaded());
+        tasks.stop();
+        assert!(tasks.drained(Duration::from_secs(5)).await);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
