@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::ControlFlow::Continue;
 use super::{
-    Action, Credentials, Flow, NO_EVENT, Next, Observed, Purpose, Question, Report, SAFETY_NET, act, ask, host_name,
-    object, provision, rest, reuse, rows,
+    Action, Candidates, Credentials, Flow, NO_EVENT, Next, Observed, Purpose, Question, Report, SAFETY_NET, act, ask,
+    host_name, object, provision, rest, reuse, rows,
 };
 use crate::conditions;
 use crate::host::{candidate, consumer_text};
@@ -86,17 +86,17 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
             }
             if o.was_associated() {
                 let message = format!("BareMetalHost {} belongs to {}", o.at(host), consumer_text(host));
-                r.say(rows::ASSOCIATE_FAILED, message);
+                r.alarm(rows::ASSOCIATE_FAILED, message);
                 return rest(Next::After(SAFETY_NET)); // H-4: nothing is written to somebody else's host
             }
         }
         (Some(name), None) if o.was_associated() => {
-            r.say(rows::ASSOCIATE_FAILED, format!("BareMetalHost {}/{name} is gone", o.namespace()));
+            r.alarm(rows::ASSOCIATE_FAILED, format!("BareMetalHost {}/{name} is gone", o.namespace()));
             return rest(Next::After(SAFETY_NET));
         }
         (None, _) if o.is_provisioned() && o.provider_id().is_some() => {
             let id = o.provider_id().unwrap_or_default();
-            r.say(rows::ASSOCIATE_FAILED, format!("no BareMetalHost names this machine any more; it was {id}"));
+            r.alarm(rows::ASSOCIATE_FAILED, format!("no BareMetalHost names this machine any more; it was {id}"));
             return rest(Next::After(SAFETY_NET));
         }
         (_, None) | (None, Some(_)) => {}
@@ -109,9 +109,9 @@ fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<
     if let Err(problem) = provision::check(o, owner) {
         return r.fail(rows::ASSOCIATE_FAILED, problem);
     }
-    let Some((hosts, sought)) = &o.answers.candidates else { return ask(Question::Candidates) };
+    let Some(Candidates { hosts, sought }) = &o.candidates else { return ask(Question::Candidates) };
     let name = |host: &BareMetalHost| host.metadata.name.clone().unwrap_or_default();
-    let judged = hosts.iter().map(|host| candidate(host, sought.contains(name(host).as_str())));
+    let judged = hosts.iter().map(|host| candidate(host, sought.contains(&name(host))));
     let message = match placement::place(wanted, judged, o.pick) {
         Placement::Adopt(chosen) | Placement::Claim { host: chosen, .. } => {
             match hosts.iter().find(|host| name(host) == chosen) {
@@ -122,7 +122,7 @@ fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<
         Placement::AwaitReuse(kept) => format!("kept for reuse and not available yet: {}", kept.join(", ")),
         Placement::None(why) => why.to_string(),
     };
-    r.say(rows::ASSOCIATE_FAILED, message);
+    r.alarm(rows::ASSOCIATE_FAILED, message);
     rest(Next::After(SAFETY_NET)) // a host that becomes free wakes us (H-35)
 }
 
@@ -204,7 +204,7 @@ fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &B
         None => ask(Question::Credentials { name: name.to_owned() }),
         Some(Credentials::Missing) => {
             let message = format!("Secret {}/{name} of BareMetalHost {} does not exist", o.namespace(), o.at(host));
-            r.say(rows::ASSOCIATE_FAILED, message);
+            r.alarm(rows::ASSOCIATE_FAILED, message);
             rest(Next::After(NO_EVENT))
         }
         Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),

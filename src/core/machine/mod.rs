@@ -69,7 +69,17 @@ pub struct Observed<'a> {
     pub fast_track: bool,
     /// Settles ties between hosts.
     pub pick: usize,
-    pub answers: &'a Answers<'a>,
+    /// The answer to [`Question::Candidates`].
+    pub candidates: Option<Candidates<'a>>,
+    pub answers: &'a Answers,
+}
+
+/// The hosts to choose from.
+pub struct Candidates<'a> {
+    /// All hosts of the namespace, in name order.
+    pub hosts: Vec<&'a BareMetalHost>,
+    /// The names of those that other machines go for.
+    pub sought: &'a BTreeSet<String>,
 }
 
 /// The Machine this object belongs to.
@@ -83,10 +93,8 @@ pub enum Owner<'a> {
 }
 
 /// What was found out so far in answer to a [`Question`].
-#[derive(Default)]
-pub struct Answers<'a> {
-    /// All hosts of the namespace in name order, and the names of those that other machines go for.
-    pub candidates: Option<(Vec<&'a BareMetalHost>, BTreeSet<&'a str>)>,
+#[derive(Debug, Default)]
+pub struct Answers {
     /// The hosts were listed live: `held` is the truth. Also set once this pass has released the last one.
     pub hosts_are_live: bool,
     /// The claim was read live: when there is none, there is none.
@@ -277,6 +285,8 @@ pub struct Report {
     pub findings: Findings,
     /// Everything but the conditions, as it should be stored.
     pub status: Metal3MachineStatus,
+    /// Something went wrong that somebody should look at; mere waiting is not.
+    pub trouble: bool,
 }
 
 impl Report {
@@ -284,8 +294,13 @@ impl Report {
         self.findings.say(row, message);
     }
 
+    fn alarm(&mut self, row: Row, message: impl Into<String>) {
+        self.trouble = true;
+        self.say(row, message);
+    }
+
     fn fail<T>(&mut self, row: Row, problem: Problem) -> Flow<T> {
-        self.say(row, problem.to_string());
+        self.alarm(row, problem.to_string());
         rest(Next::Failed(problem))
     }
 
@@ -308,7 +323,7 @@ impl Report {
             Action::NameNode { .. } => &[update],
         };
         for row in rows {
-            self.say(*row, error);
+            self.alarm(*row, error);
         }
     }
 
@@ -324,7 +339,7 @@ impl Report {
             }
         };
         for row in rows {
-            self.say(*row, error);
+            self.alarm(*row, error);
         }
     }
 
@@ -357,7 +372,7 @@ impl Report {
 
 /// The next step of a machine's life.
 pub fn decide(o: &Observed<'_>) -> Decision {
-    let mut report = Report { findings: Findings::default(), status: o.machine.status.clone().unwrap_or_default() };
+    let mut report = Report { status: o.machine.status.clone().unwrap_or_default(), ..Report::default() };
     let (Continue(step) | Break(step)) = life(o, &mut report);
     Decision { step, report }
 }

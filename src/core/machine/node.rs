@@ -28,6 +28,8 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nodes {
     Listed(Vec<Node>),
+    /// The first attempt is under way; not worth a word yet.
+    Connecting,
     /// The workload cluster cannot be asked; the text is the same for the same reason.
     Unreachable(String),
 }
@@ -46,7 +48,7 @@ impl Node {
 pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<Step> {
     if host.state() != host_state::PROVISIONED {
         if let Some(error) = host::error(host) {
-            r.say(rows::CREATE_FAILED, format!("BareMetalHost {}: {error}", o.at(host))); // H-56
+            r.alarm(rows::CREATE_FAILED, format!("BareMetalHost {}: {error}", o.at(host))); // H-56
         }
         return rest(Next::Done); // the host's next event wakes us
     }
@@ -57,6 +59,7 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     }
     let nodes = match &o.answers.nodes {
         None => return ask(Question::Nodes),
+        Some(Nodes::Connecting) => return rest(Next::After(NO_EVENT)),
         Some(Nodes::Unreachable(why)) => {
             r.say(rows::CREATE_FAILED, why.clone());
             return rest(Next::After(NO_EVENT));

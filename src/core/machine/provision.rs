@@ -109,7 +109,7 @@ pub(super) fn data_claim(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
             None => return act(Action::CreateClaim(Box::new(claim(o, template)))),
             Some(claim) if !is_for(claim, o) => {
                 let message = format!("Metal3DataClaim {} belongs to an earlier machine of this name", o.claim_name());
-                r.say(rows::METADATA_FAILED, message);
+                r.alarm(rows::METADATA_FAILED, message);
                 return rest(Next::After(SAFETY_NET));
             }
             Some(_) => {}
