@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 /// One boot of one machine. All paths are those of the room; none of them is visible inside the machine afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
-    /// File system image with the packages of the "operating system image", read only and shared by all machines.
-    pub layer: PathBuf,
+    /// File system image with the packages of the "operating system image", read only and shared by all machines. Without it a machine
+    /// has what this host has.
+    pub layer: Option<PathBuf>,
     /// File system image that is this machine's disk.
     pub disk: PathBuf,
     /// An empty folder to build the root on; mounted over inside the machine's own mount namespace.

@@ -34,8 +34,8 @@ pub(crate) struct Programs {
 /// What the room needs of its surroundings.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    /// The image layer that [`super::layer::ensure`] made.
-    pub layer: PathBuf,
+    /// The image layer that [`super::layer::ensure`] made. `None`: a small reader stands in for cloud-init, and says so on each console.
+    pub layer: Option<PathBuf>,
     /// Disks, drives and logs of the machines; one folder per host.
     pub machines: PathBuf,
     /// The bridge that cards are plugged into.

@@ -31,8 +31,14 @@ const KUBELET_LOG: &str = "/var/log/kubelet.log";
 const SENTINEL: &str = "/run/cluster-api/bootstrap-success.complete";
 /// What kubeadm leaves behind on the disk of a node.
 const JOINED: &str = "/etc/kubernetes/kubelet.conf";
-const CLOUD_INIT: [&[&str]; 4] =
-    [&["init", "--local"], &["init"], &["modules", "--mode=config"], &["modules", "--mode=final"]];
+const CLOUD_INIT: [&[&str]; 4] = [
+    &["cloud-init", "init", "--local"],
+    &["cloud-init", "init"],
+    &["cloud-init", "modules", "--mode=config"],
+    &["cloud-init", "modules", "--mode=final"],
+];
+/// Where the image has no cloud-init.
+const SMALL_READER: [&[&str]; 1] = [&["machine-init", "user-data"]];
 const CRI_PATIENCE: Duration = Duration::from_secs(30);
 /// As the packaged unit: a kubelet without its configuration ends and is tried again.
 const KUBELET_RESTART: Duration = Duration::from_secs(10);
@@ -61,9 +67,15 @@ pub(crate) fn run() -> Result<ExitCode> {
 
     fs::create_dir_all("/run/containerd")?;
     let cri = spawn(cri_command(address)?, CRI_LOG)?; // the reaper needs one process to wait for
+    let stages: &[&[&str]] = if Path::new("/usr/bin/cloud-init").exists() {
+        &CLOUD_INIT
+    } else {
+        console.say("no cloud-init in this image: a small reader of the same data stands in");
+        &SMALL_READER
+    };
     let (events, inbox) = channel();
     feed(&events)?;
-    let mut machine = Machine { console, cri, kubelet: Kubelet::Stopped, asked: Vec::new(), stage: None };
+    let mut machine = Machine { console, cri, kubelet: Kubelet::Stopped, asked: Vec::new(), stages, stage: None };
     machine.live(&inbox)
 }
 
@@ -73,7 +85,9 @@ struct Machine {
     kubelet: Kubelet,
     /// `systemctl stop` and `restart` calls that wait for the kubelet's end.
     asked: Vec<UnixStream>,
-    /// The running cloud-init stage.
+    /// What carries out the user data, one command after the other.
+    stages: &'static [&'static [&'static str]],
+    /// The one that runs.
     stage: Option<(usize, Pid)>,
 }
 
@@ -143,19 +157,19 @@ impl Machine {
     }
 
     fn cloud_init(&mut self, stage: usize) -> Result<()> {
-        let Some(args) = CLOUD_INIT.get(stage) else {
+        let Some([program, args @ ..]) = self.stages.get(stage).copied() else {
             self.stage = None;
             let outcome = match (Path::new(SENTINEL).exists(), Path::new(JOINED).exists()) {
                 (true, _) => "bootstrap succeeded",
                 (false, true) => "this machine is a node since an earlier boot",
                 (false, false) => "bootstrap did not succeed",
             };
-            self.console.say(format_args!("cloud-init is through: {outcome}"));
+            self.console.say(format_args!("the user data is through: {outcome}"));
             return Ok(());
         };
-        let mut command = command("cloud-init");
-        command.args(*args).stdin(Stdio::null());
-        let child = command.spawn().context("cloud-init")?;
+        let mut command = command(program);
+        command.args(args).stdin(Stdio::null());
+        let child = command.spawn().with_context(|| format!("start {program}"))?;
         self.stage = Some((stage, pid(&child)?));
         Ok(())
     }
@@ -164,8 +178,8 @@ impl Machine {
         if let Some((stage, running)) = self.stage
             && running == pid
         {
-            let args = CLOUD_INIT.get(stage).map(|a| a.join(" ")).unwrap_or_default();
-            self.console.say(format_args!("cloud-init {args}: {}", Ending(status)));
+            let line = self.stages.get(stage).map(|words| words.join(" ")).unwrap_or_default();
+            self.console.say(format_args!("{line}: {}", Ending(status)));
             return self.cloud_init(stage + 1);
         }
         match self.kubelet {

@@ -8,6 +8,7 @@ mod boot;
 #[path = "../../machine/manifest.rs"]
 mod manifest;
 mod network;
+mod reader;
 mod root;
 mod unit;
 
@@ -44,6 +45,7 @@ fn init(args: &[String]) -> Result<ExitCode> {
             boot::run()
         }
         [verb] if verb == "kubelet" => Err(unit::become_kubelet()),
+        [verb] if verb == "user-data" => reader::run(),
         _ => bail!("usage: machine-init boot MANIFEST"),
     }
 }

@@ -55,7 +55,11 @@ pub(crate) fn enter(manifest: &Manifest) -> Result<()> {
         fs::create_dir(folder)?;
     }
     // Losing the newest writes with the machine that made them is what a power cut does; flushing them costs etcd its speed.
-    loop_mount(&manifest.layer, &layer, "loop,ro")?;
+    if let Some(image) = &manifest.layer {
+        loop_mount(image, &layer, "loop,ro")?;
+    } else {
+        fs::create_dir(layer.join("layer"))?;
+    }
     loop_mount(&manifest.disk, &disk, "loop,noatime,barrier=0")?;
     let first_boot = !disk.join("upper").exists();
     fs::create_dir_all(disk.join("upper"))?;

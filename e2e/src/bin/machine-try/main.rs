@@ -42,7 +42,13 @@ async fn outside(args: &[String]) -> Result<ExitCode> {
     let home = std::env::var("HOME").context("HOME")?;
     let cache =
         std::env::var("CAPM3_BED_CACHE").map_or_else(|_| Path::new(&home).join(".cache/capm3-bed"), PathBuf::from);
-    let layer = machine::layer::ensure(&cache).await?;
+    let layer = match machine::layer::ensure(&cache).await {
+        Ok(layer) => layer,
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "without cloud-init");
+            PathBuf::from("none")
+        }
+    };
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc", "--"])
         .arg(std::env::current_exe()?)
@@ -68,7 +74,7 @@ async fn inside(layer: &Path, folder: &Path, programs: &Path, endpoint: Option<&
     tokio::fs::write("/proc/sys/net/ipv4/ip_forward", "1").await?;
     let folder = tokio::fs::canonicalize(folder).await?;
     let room = Room::new(Site {
-        layer: layer.to_owned(),
+        layer: (layer != Path::new("none")).then(|| layer.to_owned()),
         machines: folder.join("machines"),
         bridge: "br0".into(),
         programs: find_programs(programs)?,
