@@ -1,0 +1,124 @@
+//! The writes of a machine's plan. Which, when and with what content has been decided; here it is only sent.
+
+use capm3_api::foreign::{BareMetalHost, SecretMeta};
+use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3Machine};
+use capm3_api::names::label;
+use capm3_core::machine::{Action, Purpose, Version};
+use capm3_remote::Outcome;
+use capm3_runtime::{Preconditions, WriteError, key_of};
+use serde_json::json;
+
+use super::Machines;
+use super::gather::World;
+
+impl Machines {
+    pub(super) async fn apply(&self, world: &World, action: &Action) -> Result<(), WriteError> {
+        let key = &world.key;
+        match action {
+            Action::Machine { purpose: _, patch } => {
+                let only_if = Preconditions::unchanged(&*world.machine);
+                self.writer.patch::<Metal3Machine>(key, patch.clone(), &only_if).await.map(drop)
+            }
+            Action::Host { purpose: _, name, version, patch } => {
+                let host = key.sibling(name);
+                self.writer.patch::<BareMetalHost>(&host, patch.clone(), &unchanged(version)).await.map(drop)
+            }
+            // One label, whoever else writes the Secret; the same write twice is the same.
+            Action::LabelCredentials { name, cluster } => {
+                let patch = json!({ "metadata": { "labels": { label::CLUSTER_NAME: cluster } } });
+                self.writer.patch::<SecretMeta>(&key.sibling(name), patch, &Preconditions::none()).await.map(drop)
+            }
+            Action::CreateClaim(claim) => self.writer.create::<Metal3DataClaim>(claim).await.map(drop),
+            Action::DropClaim { version, finalizers } => {
+                let patch = json!({ "metadata": { "finalizers": finalizers } });
+                self.writer.patch::<Metal3DataClaim>(key, patch, &unchanged(version)).await.map(drop)
+            }
+            Action::DeleteClaim { version } => {
+                let only_if = Preconditions { uid: version.uid.clone(), resource_version: None };
+                match self.writer.delete::<Metal3DataClaim>(key, &only_if).await {
+                    Err(WriteError::NotFound(_)) => Ok(()), // without finalizers it went by itself
+                    result => result,
+                }
+            }
+            Action::NameNode { node, provider_id } => self.name_node(world, node, provider_id).await,
+        }
+    }
+
+    async fn name_node(&self, world: &World, name: &str, provider_id: &str) -> Result<(), WriteError> {
+        let cluster = world.cluster.as_deref().map(key_of).unwrap_or_default();
+        // A connection or a Node that has gone meanwhile is found out by the next look.
+        let Outcome::Connected(workload) = self.workloads.connect(&cluster) else { return Ok(()) };
+        let Some(node) = workload.node(name) else { return Ok(()) };
+        workload.set_provider_id(&node, provider_id).await.map(drop)
+    }
+}
+
+fn unchanged(version: &Version) -> Preconditions {
+    Preconditions { resource_version: version.resource_version.clone(), uid: version.uid.clone() }
+}
+
+/// The write has met somebody else's, or nobody knows whether it happened: the object has to be looked at.
+pub(super) fn is_race(error: &WriteError, action: &Action) -> bool {
+    match error {
+        WriteError::Conflict(_) | WriteError::NotFound(_) | WriteError::Unknown(_) => true,
+        WriteError::AlreadyExists(_) => matches!(action, Action::CreateClaim(_)),
+        WriteError::Invalid(_) | WriteError::Forbidden(_) | WriteError::Failed(_) | WriteError::Encode(_) => false,
+    }
+}
+
+pub(super) fn purpose(action: &Action) -> &'static str {
+    match action {
+        Action::Machine { purpose, .. } | Action::Host { purpose, .. } => match purpose {
+            Purpose::Intend => "cannot note which host the machine goes for",
+            Purpose::Claim { .. } => "cannot claim the host",
+            Purpose::Provision => "cannot give the host what it is to run",
+            Purpose::BlockMove => "cannot block moves of the host",
+            Purpose::PauseHost => "cannot pause the host",
+            Purpose::UnblockMove => "cannot let the host move",
+            Purpose::UnpauseHost => "cannot lift the pause of the host",
+            Purpose::Identify => "cannot set the machine's providerID",
+            Purpose::Clear => "cannot clear the host",
+            Purpose::Release { .. } => "cannot release the host",
+            Purpose::Forget => "cannot remove the finalizer",
+        },
+        Action::LabelCredentials { .. } => "cannot label the host's credentials Secret",
+        Action::CreateClaim(_) => "cannot create the data claim",
+        Action::DropClaim { .. } => "cannot take the finalizer off the data claim",
+        Action::DeleteClaim { .. } => "cannot delete the data claim",
+        Action::NameNode { .. } => "cannot set the Node's providerID",
+    }
+}
+
+/// What people get to see of a write that went well.
+pub(super) fn event(world: &World, action: &Action) -> Option<(&'static str, String)> {
+    let namespace = &world.key.namespace;
+    match action {
+        Action::Host { purpose, name, .. } => {
+            let host = format!("BareMetalHost {namespace}/{name}");
+            match purpose {
+                Purpose::Claim { reused: false } => Some(("HostClaimed", format!("claimed {host}"))),
+                Purpose::Claim { reused: true } => Some(("HostClaimed", format!("claimed {host}, kept for reuse"))),
+                Purpose::Provision => {
+                    let running = world.host(name).is_some_and(|host| host.spec.image.is_some());
+                    (!running).then(|| ("HostProvisioning", format!("gave image and data to {host}")))
+                }
+                Purpose::Clear => Some(("HostDeprovisioning", format!("took image and data off {host}"))),
+                Purpose::Release { reserved: false } => Some(("HostReleased", format!("released {host}"))),
+                Purpose::Release { reserved: true } => Some(("HostReleased", format!("keeps {host} for reuse"))),
+                Purpose::PauseHost => Some(("HostPaused", format!("paused {host}"))),
+                Purpose::UnpauseHost => Some(("HostResumed", format!("lifted the pause of {host}"))),
+                Purpose::Intend | Purpose::BlockMove | Purpose::UnblockMove | Purpose::Identify | Purpose::Forget => {
+                    None
+                }
+            }
+        }
+        Action::NameNode { node, provider_id } => {
+            Some(("NodeFound", format!("Node {node} is this machine, {provider_id}")))
+        }
+        Action::Machine { .. }
+        | Action::LabelCredentials { .. }
+        | Action::CreateClaim(_)
+        | Action::DropClaim { .. }
+        | Action::DeleteClaim { .. } => None,
+    }
+}

@@ -1,0 +1,374 @@
+//! What a machine's decision looks at, from the caches, and from the API server where the decision asked for it.
+//!
+//! What was read live stands until the cache has something newer: a cache that lags behind a lost race would lose it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use capm3_api::foreign::{BareMetalHost, BareMetalHostRecord, Cluster, Machine, MachineSet, SecretMeta};
+use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine};
+use capm3_api::k8s::{OwnerReference, Resource, Timestamp};
+use capm3_api::names::{CAPI_GROUP, annotation, label};
+use capm3_core::host::{self, MachineName};
+use capm3_core::machine::{
+    self, Action, Answers, Candidates, Credentials, Node, Nodes, Observed, Owner, Purpose, Question,
+};
+use capm3_remote::{Outcome, Reason};
+use capm3_runtime::{Key, ListOptions, ReadError, key_of};
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::{Error, Machines, routes};
+
+/// Everything around one machine, for the length of one pass.
+pub(super) struct World {
+    pub(super) key: Key,
+    pub(super) machine: Arc<Metal3Machine>,
+    owner_name: Option<String>,
+    owner: Option<Arc<Machine>>,
+    pub(super) cluster: Option<Arc<Cluster>>,
+    infrastructure: Option<Arc<Metal3Cluster>>,
+    machine_set: Option<Arc<MachineSet>>,
+    host: Option<Arc<BareMetalHost>>,
+    held: Vec<Arc<BareMetalHost>>,
+    pub(super) claim: Option<Arc<Metal3DataClaim>>,
+    data: Option<Arc<Metal3Data>>,
+    candidates: Option<(Vec<Arc<BareMetalHost>>, BTreeSet<String>)>,
+    pick: usize,
+    pub(super) answers: Answers,
+    live: Live,
+}
+
+/// What was read past the caches; none: it is not there.
+#[derive(Default)]
+struct Live {
+    machine: Option<Arc<Metal3Machine>>,
+    hosts: BTreeMap<String, Option<Arc<BareMetalHost>>>,
+    claim: Option<Option<Arc<Metal3DataClaim>>>,
+}
+
+impl World {
+    pub(super) fn observed(&self, now: Timestamp, fast_track: bool) -> Observed<'_> {
+        Observed {
+            now,
+            machine: &self.machine,
+            owner: match (&self.owner, &self.owner_name) {
+                (Some(owner), _) => Owner::Machine(owner),
+                (None, Some(name)) => Owner::Missing(name),
+                (None, None) => Owner::None,
+            },
+            cluster: self.cluster.as_deref(),
+            infrastructure: self.infrastructure.as_deref(),
+            machine_set: self.machine_set.as_deref(),
+            host: self.host.as_deref(),
+            held: self.held.iter().map(Arc::as_ref).collect(),
+            claim: self.claim.as_deref(),
+            data: self.data.as_deref(),
+            fast_track,
+            pick: self.pick,
+            candidates: self
+                .candidates
+                .as_ref()
+                .map(|(hosts, sought)| Candidates { hosts: hosts.iter().map(Arc::as_ref).collect(), sought }),
+            answers: &self.answers,
+        }
+    }
+
+    pub(super) fn host(&self, name: &str) -> Option<&BareMetalHost> {
+        let named = |host: &&Arc<BareMetalHost>| host.metadata.name.as_deref() == Some(name);
+        let known = self.host.iter().chain(&self.held);
+        known.chain(self.candidates.iter().flat_map(|(hosts, _)| hosts)).find(named).map(Arc::as_ref)
+    }
+
+    /// Answers that a write of ours has changed.
+    pub(super) fn done(&mut self, action: &Action) {
+        match action {
+            Action::Machine { .. } => self.live.machine = None,
+            Action::Host { purpose, name, .. } => {
+                self.live.hosts.remove(name);
+                self.answers.host_status = None;
+                match purpose {
+                    Purpose::Claim { reused } => self.answers.reused = *reused,
+                    Purpose::Release { .. } => self.answers.hosts_are_live = true,
+                    _ => {}
+                }
+            }
+            Action::LabelCredentials { cluster, .. } => {
+                self.answers.credentials = Some(Credentials::Labelled(cluster.clone()));
+            }
+            Action::CreateClaim(_) | Action::DropClaim { .. } => self.live.claim = None,
+            Action::DeleteClaim { .. } => {
+                self.live.claim = None;
+                self.answers.claim_is_live = true;
+            }
+            Action::NameNode { node: name, provider_id } => {
+                if let Some(Nodes::Listed(nodes)) = &mut self.answers.nodes
+                    && let Some(node) = nodes.iter_mut().find(|node| node.name == *name)
+                {
+                    node.provider_id = Some(provider_id.clone());
+                }
+            }
+        }
+    }
+}
+
+impl Machines {
+    pub(super) fn gather(&self, key: &Key) -> Option<World> {
+        let machine = self.stores.machines.get(key)?;
+        let mut world = World {
+            key: key.clone(),
+            machine,
+            owner_name: None,
+            owner: None,
+            cluster: None,
+            infrastructure: None,
+            machine_set: None,
+            host: None,
+            held: Vec::new(),
+            claim: None,
+            data: None,
+            candidates: None,
+            pick: self.dice.roll() as usize,
+            answers: Answers::default(),
+            live: Live::default(),
+        };
+        self.refresh(&mut world);
+        Some(world)
+    }
+
+    /// Looks at the caches again: the replies to our own writes are in them.
+    pub(super) fn refresh(&self, world: &mut World) {
+        let stores = &self.stores;
+        let key = &world.key;
+        if let Some(machine) = newer(stores.machines.get(key), world.live.machine.clone()) {
+            world.machine = machine;
+        }
+        let meta = &world.machine.metadata;
+        world.owner_name = owner(meta.owner_references.as_deref(), "Machine").map(|owner| owner.name.clone());
+        world.owner = world.owner_name.as_ref().and_then(|name| stores.owners.get(&key.sibling(name)));
+        let cluster = |labels: Option<&BTreeMap<String, String>>| labels?.get(label::CLUSTER_NAME).cloned();
+        let cluster = match &world.owner {
+            Some(owner) => cluster(owner.metadata.labels.as_ref()),
+            None => cluster(meta.labels.as_ref()),
+        };
+        world.cluster = cluster.and_then(|name| stores.clusters.get(&key.sibling(name)));
+        let reference = world.cluster.as_ref().and_then(|cluster| cluster.spec.infrastructure_ref.as_ref());
+        world.infrastructure = reference
+            .filter(|reference| reference.kind == Metal3Cluster::KIND)
+            .and_then(|reference| stores.infrastructure.get(&key.sibling(&reference.name)));
+        world.machine_set = world.owner.as_ref().and_then(|owner| {
+            let reference = machine::machine_set(owner)?;
+            let set = stores.sets.get(&key.sibling(&reference.name))?;
+            let same = reference.uid.is_empty() || set.metadata.uid.as_deref() == Some(&reference.uid);
+            same.then_some(set)
+        });
+
+        let name = machine::host_name(&world.machine).ok().flatten();
+        world.host = name.and_then(|name| self.host(world, name));
+        let mut held: BTreeSet<_> =
+            routes::held_by(&stores.hosts, key).iter().map(|host| key_of(&**host).name).collect();
+        held.extend(name.map(str::to_owned));
+        held.extend(world.live.hosts.keys().cloned());
+        let ours = MachineName { namespace: &key.namespace, name: &key.name };
+        world.held =
+            held.iter().filter_map(|name| self.host(world, name)).filter(|host| host::is_held_by(host, ours)).collect();
+        if world.candidates.is_some() {
+            world.candidates = Some(self.candidates(world));
+        }
+
+        world.claim = match &world.live.claim {
+            Some(None) => None,
+            Some(live) => newer(stores.claims.get(key), live.clone()),
+            None => stores.claims.get(key),
+        };
+        let data = machine::rendered_name(&world.machine, world.claim.as_deref());
+        world.data = data.and_then(|name| stores.data.get(&key.sibling(name)));
+    }
+
+    fn host(&self, world: &World, name: &str) -> Option<Arc<BareMetalHost>> {
+        let cached = || self.stores.hosts.get(&world.key.sibling(name));
+        match world.live.hosts.get(name) {
+            None => cached(),
+            Some(None) => None,
+            Some(live) => newer(cached(), live.clone()),
+        }
+    }
+
+    fn candidates(&self, world: &World) -> (Vec<Arc<BareMetalHost>>, BTreeSet<String>) {
+        let hosts = self.stores.hosts.list(&world.key.namespace);
+        let hosts = if world.live.hosts.is_empty() {
+            hosts
+        } else {
+            hosts.iter().filter_map(|host| self.host(world, host.metadata.name.as_deref()?)).collect()
+        };
+        let others = self.stores.machines.list(&world.key.namespace);
+        let others = others.iter().filter(|other| other.metadata.name.as_deref() != Some(&world.key.name));
+        let sought = others.filter_map(|other| machine::host_name(other).ok().flatten().map(str::to_owned)).collect();
+        (hosts, sought)
+    }
+
+    /// Finds out what the decision wants to know.
+    pub(super) async fn answer(&self, world: &mut World, question: &Question) -> Result<(), ReadError> {
+        let key = world.key.clone();
+        match question {
+            Question::Candidates => world.candidates = Some(self.candidates(world)),
+            Question::HostsLive => {
+                let hosts: Vec<BareMetalHost> = self.reader.list(&ListOptions::namespace(&key.namespace)).await?;
+                let ours = MachineName { namespace: &key.namespace, name: &key.name };
+                let held = hosts.into_iter().filter(|host| host::is_held_by(host, ours));
+                world.live.hosts.extend(held.map(|host| (key_of(&host).name, Some(Arc::new(host)))));
+                world.answers.hosts_are_live = true;
+                self.refresh(world);
+            }
+            Question::ClaimLive => {
+                world.live.claim = Some(self.reader.get(&key).await?.map(Arc::new));
+                world.answers.claim_is_live = true;
+                self.refresh(world);
+            }
+            Question::Credentials { name } => {
+                let secret: Option<SecretMeta> = self.reader.get(&key.sibling(name)).await?;
+                world.answers.credentials = Some(match secret {
+                    None => Credentials::Missing,
+                    Some(secret) => {
+                        let labels = secret.metadata.labels.unwrap_or_default();
+                        Credentials::Labelled(labels.get(label::CLUSTER_NAME).cloned())
+                    }
+                });
+            }
+            Question::HostStatus { host } => {
+                let record: Option<BareMetalHostRecord> = self.reader.get(&key.sibling(host)).await?;
+                world.answers.host_status = Some(recorded(record.and_then(|record| record.status)));
+            }
+            Question::Nodes => world.answers.nodes = Some(self.nodes(world)),
+            Question::ControlPlane { api_version, kind, name } => {
+                let resource = ApiResource::from_gvk(&gvk(api_version, kind));
+                // Other control planes than kubeadm's may be out of our reach: then nothing is kept (H-12).
+                let plane = match self.reader.get_dynamic(&resource, &key.sibling(name)).await {
+                    Err(error @ ReadError::Forbidden { .. }) => {
+                        tracing::warn!(kind, name, error = capm3_runtime::chain(&error), "no node reuse");
+                        None
+                    }
+                    plane => plane?,
+                };
+                let template = plane.and_then(|plane| {
+                    let path = "/spec/machineTemplate/spec/infrastructureRef/name";
+                    plane.data.pointer(path).and_then(Value::as_str).map(str::to_owned)
+                });
+                world.answers.control_plane = Some(template);
+            }
+            Question::NodeReuse { template } => {
+                let template = self.stores.templates.get(&key.sibling(template));
+                world.answers.node_reuse = Some(template.map(|template| template.spec.node_reuse == Some(true)));
+            }
+        }
+        Ok(())
+    }
+
+    fn nodes(&self, world: &World) -> Nodes {
+        let Some(cluster) = world.cluster.as_deref().map(key_of) else {
+            return Nodes::Unreachable("the Cluster does not exist".to_owned());
+        };
+        match self.workloads.connect(&cluster) {
+            Outcome::Connected(workload) => {
+                let view = |node: &Arc<capm3_api::foreign::Node>| Node {
+                    name: key_of(&**node).name,
+                    labels: node.metadata.labels.clone().unwrap_or_default(),
+                    provider_id: node.spec.provider_id.clone(),
+                };
+                Nodes::Listed(workload.nodes().all().iter().map(view).collect())
+            }
+            Outcome::NotConnected(Reason::Connecting) => Nodes::Connecting,
+            Outcome::NotConnected(reason) => Nodes::Unreachable(format!("Cluster {cluster}: {reason}")),
+        }
+    }
+
+    /// Reads live what a write has lost to. False: the machine itself is gone.
+    pub(super) async fn look_again(&self, world: &mut World, action: &Action) -> Result<bool, Error> {
+        let key = world.key.clone();
+        let failed = |source| Error::Read { purpose: "look again after a lost race", source };
+        match action {
+            Action::Machine { .. } => {}
+            Action::Host { name, .. } => {
+                let host: Option<BareMetalHost> = self.reader.get(&key.sibling(name)).await.map_err(failed)?;
+                world.live.hosts.insert(name.clone(), host.map(Arc::new));
+                world.answers.host_status = None;
+            }
+            Action::LabelCredentials { .. } => world.answers.credentials = None,
+            Action::CreateClaim(_) | Action::DropClaim { .. } | Action::DeleteClaim { .. } => {
+                world.live.claim = Some(self.reader.get(&key).await.map_err(failed)?.map(Arc::new));
+                world.answers.claim_is_live = true;
+            }
+            Action::NameNode { .. } => world.answers.nodes = None,
+        }
+        // The intent may have changed hands as well: a host is only claimed for a machine that still wants it.
+        if matches!(action, Action::Machine { .. } | Action::Host { .. }) {
+            let machine: Option<Metal3Machine> = self.reader.get(&key).await.map_err(failed)?;
+            let Some(machine) = machine.filter(|machine| machine.metadata.uid == world.machine.metadata.uid) else {
+                return Ok(false);
+            };
+            world.live.machine = Some(Arc::new(machine));
+        }
+        self.refresh(world);
+        Ok(true)
+    }
+}
+
+pub(super) fn purpose(question: &Question) -> &'static str {
+    match question {
+        Question::Candidates => "cannot look at hosts",
+        Question::HostsLive => "cannot look for hosts that are still held",
+        Question::ClaimLive => "cannot look for the data claim",
+        Question::Credentials { .. } => "cannot read the host's credentials Secret",
+        Question::HostStatus { .. } => "cannot read the host's status",
+        Question::Nodes => "cannot look at Nodes",
+        Question::ControlPlane { .. } => "cannot read the control plane",
+        Question::NodeReuse { .. } => "cannot read the machine template",
+    }
+}
+
+/// The first owner of this kind of Cluster API, in any version (S-15).
+pub(crate) fn owner<'a>(owners: Option<&'a [OwnerReference]>, kind: &str) -> Option<&'a OwnerReference> {
+    owners?.iter().find(|o| o.kind == kind && host::group_of(&o.api_version) == Some(CAPI_GROUP))
+}
+
+/// The status as it travels with a move: without the hardware, keys sorted (M-21).
+fn recorded(status: Option<Value>) -> String {
+    let mut sorted: BTreeMap<String, Value> = match status {
+        Some(Value::Object(fields)) => fields.into_iter().collect(),
+        _ => BTreeMap::new(),
+    };
+    sorted.remove("hardware");
+    Value::Object(sorted.into_iter().map(|(name, value)| (name, in_order(value))).collect()).to_string()
+}
+
+fn in_order(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<_, _> = fields.into_iter().map(|(name, value)| (name, in_order(value))).collect();
+            Value::Object(sorted.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(in_order).collect()),
+        other => other,
+    }
+}
+
+fn gvk(api_version: &str, kind: &str) -> kube::core::GroupVersionKind {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    kube::core::GroupVersionKind::gvk(group, version, kind)
+}
+
+/// The later of two views of one object, or of two objects of one name.
+fn newer<K: Resource>(cached: Option<Arc<K>>, live: Option<Arc<K>>) -> Option<Arc<K>> {
+    let version = |object: &Arc<K>| object.meta().resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
+    match (cached, live) {
+        (Some(cached), Some(live)) => Some(if version(&cached) > version(&live) { cached } else { live }),
+        (cached, live) => live.or(cached),
+    }
+}
+
+/// The namespaced name in the annotation of a machine that goes for a host.
+pub(super) fn sought_host(machine: &Metal3Machine) -> Option<String> {
+    machine.metadata.annotations.as_ref()?.get(annotation::HOST)?;
+    let name = machine::host_name(machine).ok().flatten()?;
+    Some(format!("{}/{name}", machine.metadata.namespace.as_deref().unwrap_or_default()))
+}
