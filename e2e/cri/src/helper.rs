@@ -62,6 +62,8 @@ fn refuse(socket: &Path, error: &anyhow::Error) -> ExitCode {
 #[expect(deprecated, reason = "sound: the caution is about UnshareFlags::FILES, and the new name is unsafe")]
 fn enter(socket: &Path, namespaces: &Namespaces) -> Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Signals to the group of the runtime are not for us, nor those to the container's group for its outer process.
+    rustix::process::setsid().context("starting a session")?;
     let mut in_child = namespaces.unshare_pids;
     for path in &namespaces.join {
         let namespace = File::open(path).with_context(|| format!("opening namespace {}", path.display()))?;
@@ -75,7 +77,12 @@ fn enter(socket: &Path, namespaces: &Namespaces) -> Result<ExitCode> {
     if !in_child {
         return become_container(socket);
     }
-    let status = Command::new("/proc/self/exe").arg("run").arg(socket).status().context("starting a child")?;
+    let status = Command::new("/proc/self/exe")
+        .arg0("process-cri")
+        .arg("run")
+        .arg(socket)
+        .status()
+        .context("starting a child")?;
     Ok(ExitCode::from(code(status)))
 }
 
@@ -114,7 +121,6 @@ fn execute(spec: &Spec) -> Result<std::convert::Infallible> {
         }
     }
     if spec.terminal {
-        rustix::process::setsid().context("starting a session")?;
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).context("taking the terminal")?;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::container::Spec;
 use crate::helper::Namespaces;
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A program that runs, and the helper that is, or waits for, its process.
 pub(crate) struct Launched {
     pub child: Child,
+    /// Apart from `child`, because waiting for a child closes its standard input.
+    pub stdin: Option<ChildStdin>,
     pub process: Process,
 }
 
@@ -32,7 +34,7 @@ pub(crate) struct Process {
     group: bool,
 }
 
-/// The three streams of a program; `None` in `terminal` gives it a process group instead of a session.
+/// The three streams of a program.
 pub(crate) struct Streams {
     pub stdin: Stdio,
     pub stdout: Stdio,
@@ -62,6 +64,7 @@ async fn start(
     streams: Streams,
 ) -> Result<Launched> {
     let mut command = Command::new("/proc/self/exe");
+    command.arg0("process-cri");
     command.arg("run").arg(socket);
     for path in &namespaces.join {
         command.arg("--join").arg(path);
@@ -72,11 +75,9 @@ async fn start(
     if namespaces.unshare_pids {
         command.arg("--unshare-pids");
     }
-    if !spec.terminal {
-        command.process_group(0); // a session needs a process that leads no group yet
-    }
     command.env_clear().stdin(streams.stdin).stdout(streams.stdout).stderr(streams.stderr).kill_on_drop(true);
     let mut child = command.spawn().context("starting a helper")?;
+    let stdin = child.stdin.take();
     drop(command); // and with it our copies of the program's ends of the streams
 
     let mut control = tokio::select! {
@@ -94,8 +95,8 @@ async fn start(
         child.wait().await?;
         bail!(error);
     }
-    let group = !namespaces.unshare_pids && !spec.terminal;
-    Ok(Launched { child, process: Process { pid, handle, group } })
+    let group = !namespaces.unshare_pids;
+    Ok(Launched { child, stdin, process: Process { pid, handle, group } })
 }
 
 impl Process {

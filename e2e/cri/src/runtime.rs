@@ -27,8 +27,8 @@ use crate::{now, v1};
 
 /// Grace for containers that a stopped sandbox still has; the kubelet has stopped its own by then.
 const SANDBOX_GRACE: Duration = Duration::from_secs(2);
-/// How long output may keep coming from what a dead container left behind on the machine's root.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long output may keep coming from what an ended program left behind.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the common runtimes report for a container that could not be started.
 const NOT_STARTED: i32 = 128;
 
@@ -246,7 +246,7 @@ impl Runtime {
 
     /// Follows a running container to its end: its log is complete before it counts as exited.
     fn supervise(self: &Arc<Self>, id: &str, launched: Launched, log: Arc<Log>) {
-        let Launched { mut child, process } = launched;
+        let Launched { mut child, process, .. } = launched;
         let started = nanoseconds();
         let (alive, ended) = watch::channel(());
         self.enter_phase(id, Phase::Running { started, process: Arc::new(process), ended });

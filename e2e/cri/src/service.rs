@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::helper;
 use crate::launch::{Launched, Streams};
-use crate::runtime::{Container, Phase, Runtime, Sandbox, nanoseconds};
+use crate::runtime::{Container, LAST_WORDS, Phase, Runtime, Sandbox, nanoseconds};
 use crate::streaming::{self, Streaming};
 use crate::v1;
 
@@ -136,12 +136,11 @@ impl Container {
     }
 }
 
-async fn output(pipe: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+/// A pipe that breaks has ended.
+async fn output(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
     if let Some(pipe) = pipe {
-        pipe.take(EXEC_OUTPUT).read_to_end(&mut bytes).await?;
+        let _ = pipe.take(EXEC_OUTPUT).read_to_end(bytes).await;
     }
-    Ok(bytes)
 }
 
 fn grace(seconds: i64) -> Duration {
@@ -302,8 +301,17 @@ impl v1::runtime_service_server::RuntimeService for Service {
         let Launched { mut child, .. } = launched.map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let done = async {
-            let (status, stdout, stderr) = tokio::join!(child.wait(), output(out), output(err));
-            anyhow::Ok((status?, stdout?, stderr?))
+            let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+            let mut read = Box::pin(async { tokio::join!(output(out, &mut stdout), output(err, &mut stderr)) });
+            let status = tokio::select! {
+                status = child.wait() => {
+                    let _ = tokio::time::timeout(LAST_WORDS, &mut read).await; // what was read until then counts
+                    status
+                }
+                _ = &mut read => child.wait().await,
+            };
+            drop(read);
+            anyhow::Ok((status?, stdout, stderr))
         };
         let limit = if timeout > 0 { grace(timeout) } else { Duration::MAX };
         let done = tokio::time::timeout(limit, done).await;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::helper;
 use crate::launch::{Launched, Streams};
-use crate::runtime::Runtime;
+use crate::runtime::{LAST_WORDS, Runtime};
 use crate::spdy::{Sender, Session, Stream};
 
 /// An announced request is fetched at once or not at all.
@@ -181,8 +181,8 @@ impl Streaming {
         } else {
             let stdin = if exec.stdin { Stdio::piped() } else { Stdio::null() };
             let streams = Streams { stdin, ..Streams::captured() };
-            let Launched { mut child, .. } = self.runtime.exec(&exec.container, command, false, streams).await?;
-            if let Some(stdin) = child.stdin.take() {
+            let Launched { mut child, stdin, .. } = self.runtime.exec(&exec.container, command, false, streams).await?;
+            if let Some(stdin) = stdin {
                 feeders.spawn(feed(input, stdin));
             }
             if let Some(stdout) = child.stdout.take() {
@@ -194,7 +194,9 @@ impl Streaming {
             child
         };
         let status = child.wait().await?;
-        while readers.join_next().await.is_some() {}
+        // What the command left in the background may hold its output open for as long as it likes.
+        let drained = async { while readers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS, drained).await;
         Ok(status)
     }
 
