@@ -1,14 +1,17 @@
 //! The handle that demo and scenarios hold: a running management cluster and what belongs to it.
 
+use ::kube::Client;
 use anyhow::Result;
-use kube::Client;
 
 use crate::console::{Console, spoken};
-use crate::management;
 use crate::paths::Paths;
 use crate::pki::Authority;
 use crate::programs::Programs;
 use crate::tools::Tools;
+use crate::{issuer, kube, management, node, releases};
+
+/// What the host operator serves: BareMetalHost and HardwareData.
+const HOST_CRDS: &str = include_str!("../manifests/host-crds.yaml");
 
 pub struct Bed {
     pub paths: Paths,
@@ -26,12 +29,29 @@ impl Bed {
         let authority = Authority::new(&paths.pki())?;
         let client = management::start(&paths, &tools, &programs, &authority).await?;
         console.step(format_args!("management cluster {} serves at {}", tools.kubernetes, management::server()));
+        kube::apply(&client, issuer::CRDS).await?;
+        kube::apply(&client, HOST_CRDS).await?;
+        programs.task("issuer", issuer::run(client.clone()));
+        node::start(&paths, &tools, &programs, &authority, &client).await?;
+        console.step("management node is Ready: the real kubelet over containers that are processes");
+        releases::prepare(&paths, &tools)?;
         Ok(Bed { paths, console, tools, programs, client })
+    }
+
+    /// Installs the providers with clusterctl and waits until all are Available.
+    pub async fn install(&self) -> Result<()> {
+        releases::init(self).await?;
+        self.console
+            .step("clusterctl has installed Cluster API, infrastructure metal3 and ipam metal3; all are Available");
+        Ok(())
     }
 
     /// Until Ctrl-C: pid 1 is ended from outside.
     pub async fn stay(&self) -> Result<()> {
-        self.console.step(format_args!("the bed is up after {}; `cargo bed shell` enters it, Ctrl-C ends it", spoken(self.console.elapsed())));
+        self.console.step(format_args!(
+            "the bed is up after {}; `cargo bed shell` enters it, Ctrl-C ends it",
+            spoken(self.console.elapsed())
+        ));
         std::future::pending().await
     }
 }

@@ -32,7 +32,8 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<Vec<DynamicObject>> {
             (Some(name), Some(types)) => (name.clone(), GroupVersionKind::try_from(types)?),
             _ => bail!("a document without kind or name"),
         };
-        let (resource, capabilities) = pinned_kind(client, &kind).await.with_context(|| format!("kind {}", kind.kind))?;
+        let (resource, capabilities) =
+            pinned_kind(client, &kind).await.with_context(|| format!("kind {}", kind.kind))?;
         let api = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => namespaced(client, object.metadata.namespace.as_deref(), &resource),
@@ -56,7 +57,11 @@ pub enum Seen<T> {
 
 /// Looks again and again until `look` finds what it waits for. Past the bound the error says what was seen last.
 /// An error of `look` counts as "not yet": the API server may not serve the kind so far.
-pub async fn wait_for<T>(what: impl Display, bound: Duration, mut look: impl AsyncFnMut() -> Result<Seen<T>>) -> Result<T> {
+pub async fn wait_for<T>(
+    what: impl Display,
+    bound: Duration,
+    mut look: impl AsyncFnMut() -> Result<Seen<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + bound;
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

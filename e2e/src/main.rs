@@ -12,6 +12,7 @@ mod console;
 mod issuer;
 mod kube;
 mod management;
+mod managers;
 mod net;
 mod node;
 mod paths;
@@ -19,10 +20,12 @@ mod pki;
 mod prerequisites;
 mod programs;
 mod releases;
+mod summary;
 mod supervisor;
 mod tools;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,11 +33,15 @@ use clap::{Parser, Subcommand};
 use crate::bed::Bed;
 use crate::console::Console;
 use crate::paths::Paths;
+use crate::summary::BuildTimes;
 use crate::supervisor::Lock;
 use crate::tools::Tools;
 
 #[derive(Parser)]
-#[command(name = "bed", about = "A real management cluster and machines that boot, on one Linux machine without a network")]
+#[command(
+    name = "bed",
+    about = "A real management cluster and machines that boot, on one Linux machine without a network"
+)]
 struct Arguments {
     /// Given by the bed to itself when it starts again inside its namespaces.
     #[arg(long, hide = true)]
@@ -94,9 +101,13 @@ async fn outside(paths: &Paths, console: &Console) -> Result<ExitCode> {
     prerequisites::to_run(paths)?;
     let lock = Lock::take(paths).await?;
     paths.reset()?;
-    let (_, built) = Tools::build(paths, console)?;
+    let start = Instant::now();
+    Tools::build(paths, console)?;
+    let warm = start.elapsed();
     tools::build_ours(paths, console)?;
-    audit::note_build(paths, built)?;
+    let ours = start.elapsed() - warm;
+    let times = BuildTimes { cold: Tools::build_seconds(paths)?, warm: warm.as_secs_f64(), ours: ours.as_secs_f64() };
+    times.write(paths)?;
     supervisor::enter(paths, lock, std::env::args().skip(1).collect()).await
 }
 
@@ -105,11 +116,16 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
     supervisor::end_with_outer();
     supervisor::private_folders()?;
     net::up()?;
+    let log = std::fs::File::create(paths.log.join("bed.log"))?;
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Mutex::new(log)).init();
     let programs = programs::Programs::new(&paths.log);
     let work = async {
         let bed = Bed::start(paths.clone(), console, programs.clone()).await?;
         match job {
-            Job::Up => bed.stay().await,
+            Job::Up => {
+                bed.install().await?;
+                bed.stay().await
+            }
             Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
         }
     };

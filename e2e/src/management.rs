@@ -19,7 +19,8 @@ use crate::programs::Programs;
 use crate::tools::Tools;
 
 /// Everything is recorded once, when it is answered: the measure of API cost and of RBAC.
-const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+const AUDIT_POLICY: &str =
+    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
 pub fn server() -> String {
     format!("https://{MANAGEMENT}:443")
@@ -31,41 +32,50 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
     let audit = paths.state.join("audit-policy.yaml");
     fs::write(&audit, AUDIT_POLICY)?;
 
-    let etcd_data = paths.state.join("etcd");
-    start_one(programs, tools, "etcd", &[
-        ("data-dir", etcd_data.clone().into()),
-        ("listen-client-urls", "http://127.0.0.1:2379".into()),
-        ("advertise-client-urls", "http://127.0.0.1:2379".into()),
-        ("listen-peer-urls", "http://127.0.0.1:2380".into()),
-        ("unsafe-no-fsync", "true".into()),
-        ("quota-backend-bytes", "2147483648".into()),
-        ("log-level", "warn".into()),
-    ])?;
+    start_one(
+        programs,
+        tools,
+        "etcd",
+        &[
+            ("data-dir", paths.state.join("etcd").into()),
+            ("listen-client-urls", "http://127.0.0.1:2379".into()),
+            ("advertise-client-urls", "http://127.0.0.1:2379".into()),
+            ("listen-peer-urls", "http://127.0.0.1:2380".into()),
+            ("unsafe-no-fsync", "true".into()),
+            ("quota-backend-bytes", "2147483648".into()),
+            ("log-level", "warn".into()),
+        ],
+    )?;
 
     let pki = |file: &str| paths.pki().join(file).into_os_string();
-    start_one(programs, tools, "kube-apiserver", &[
-        ("etcd-servers", "http://127.0.0.1:2379".into()),
-        ("bind-address", "0.0.0.0".into()),
-        ("secure-port", "443".into()),
-        ("advertise-address", MANAGEMENT.to_string().into()),
-        ("tls-cert-file", pki("apiserver.crt")),
-        ("tls-private-key-file", pki("apiserver.key")),
-        ("client-ca-file", pki("ca.crt")),
-        ("kubelet-certificate-authority", pki("ca.crt")),
-        ("kubelet-client-certificate", pki("apiserver.crt")),
-        ("kubelet-client-key", pki("apiserver.key")),
-        ("service-account-issuer", "https://kubernetes.default.svc".into()),
-        ("service-account-key-file", pki("sa.pub")),
-        ("service-account-signing-key-file", pki("sa.key")),
-        ("service-cluster-ip-range", SERVICE_RANGE.into()),
-        ("authorization-mode", "Node,RBAC".into()),
-        ("allow-privileged", "true".into()),
-        ("enable-aggregator-routing", "true".into()),
-        ("enable-bootstrap-token-auth", "true".into()),
-        ("audit-policy-file", audit.into()),
-        ("audit-log-path", paths.audit_log().into()),
-        ("audit-log-maxsize", "1000".into()),
-    ])?;
+    start_one(
+        programs,
+        tools,
+        "kube-apiserver",
+        &[
+            ("etcd-servers", "http://127.0.0.1:2379".into()),
+            ("bind-address", "0.0.0.0".into()),
+            ("secure-port", "443".into()),
+            ("advertise-address", MANAGEMENT.to_string().into()),
+            ("tls-cert-file", pki("apiserver.crt")),
+            ("tls-private-key-file", pki("apiserver.key")),
+            ("client-ca-file", pki("ca.crt")),
+            ("kubelet-certificate-authority", pki("ca.crt")),
+            ("kubelet-client-certificate", pki("apiserver.crt")),
+            ("kubelet-client-key", pki("apiserver.key")),
+            ("service-account-issuer", "https://kubernetes.default.svc".into()),
+            ("service-account-key-file", pki("sa.pub")),
+            ("service-account-signing-key-file", pki("sa.key")),
+            ("service-cluster-ip-range", SERVICE_RANGE.into()),
+            ("authorization-mode", "Node,RBAC".into()),
+            ("allow-privileged", "true".into()),
+            ("enable-aggregator-routing", "true".into()),
+            ("enable-bootstrap-token-auth", "true".into()),
+            ("audit-policy-file", audit.into()),
+            ("audit-log-path", paths.audit_log().into()),
+            ("audit-log-maxsize", "1000".into()),
+        ],
+    )?;
     let client = client(&paths.kubeconfig()).await?;
     wait_for("the API server to be ready", Duration::from_secs(90), async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -76,19 +86,28 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
     })
     .await?;
 
-    start_one(programs, tools, "kube-controller-manager", &[
-        ("kubeconfig", paths.state.join("controller-manager.kubeconfig").into()),
-        ("service-account-private-key-file", pki("sa.key")),
-        ("root-ca-file", pki("ca.crt")),
-        ("leader-elect", "false".into()),
-        ("use-service-account-credentials", "true".into()),
-    ])?;
-    start_one(programs, tools, "kube-scheduler", &[
-        ("kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
-        ("authentication-kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
-        ("authorization-kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
-        ("leader-elect", "false".into()),
-    ])?;
+    start_one(
+        programs,
+        tools,
+        "kube-controller-manager",
+        &[
+            ("kubeconfig", paths.state.join("controller-manager.kubeconfig").into()),
+            ("service-account-private-key-file", pki("sa.key")),
+            ("root-ca-file", pki("ca.crt")),
+            ("leader-elect", "false".into()),
+            ("use-service-account-credentials", "true".into()),
+        ],
+    )?;
+    start_one(
+        programs,
+        tools,
+        "kube-scheduler",
+        &[
+            ("kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
+            ("authentication-skip-lookup", "true".into()),
+            ("leader-elect", "false".into()),
+        ],
+    )?;
     Ok(client)
 }
 
@@ -99,7 +118,9 @@ fn certificates(paths: &Paths, authority: &Authority) -> Result<()> {
     authority.service_account_key()?;
     let server = server();
     authority.kubeconfig(&paths.kubeconfig(), &server, "admin", Some("system:masters"))?;
-    for (file, user) in [("controller-manager", "system:kube-controller-manager"), ("scheduler", "system:kube-scheduler")] {
+    for (file, user) in
+        [("controller-manager", "system:kube-controller-manager"), ("scheduler", "system:kube-scheduler")]
+    {
         authority.kubeconfig(&paths.state.join(format!("{file}.kubeconfig")), &server, user, None)?;
     }
     Ok(())

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result};
 pub struct Paths {
     /// The checkout.
     pub root: PathBuf,
+    /// Cargo's output.
+    pub target: PathBuf,
     /// State of the running bed, new with every start.
     pub state: PathBuf,
     /// One file per program; the logs of the run before lie in `log.previous`.
@@ -28,11 +30,13 @@ impl Paths {
             (Some(exact), _, _) => PathBuf::from(exact),
             (None, Some(xdg), _) => PathBuf::from(xdg).join("capm3-bed"),
             (None, None, Some(home)) => PathBuf::from(home).join(".cache/capm3-bed"),
-            (None, None, None) => anyhow::bail!("neither HOME nor CAPM3_BED_CACHE is set: where to keep built programs?"),
+            (None, None, None) => {
+                anyhow::bail!("neither HOME nor CAPM3_BED_CACHE is set: where to keep built programs?")
+            }
         };
         fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
         fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
-        Ok(Paths { root, log: state.join("log"), state, cache })
+        Ok(Paths { root, target, log: state.join("log"), state, cache })
     }
 
     /// Held by whoever runs the bed, and by every process in it: free means that nothing of it is left.

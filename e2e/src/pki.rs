@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
 
 /// Signs certificates of one authority and lays them down as `<name>.crt` and `<name>.key` in one folder.
 pub struct Authority {
@@ -23,7 +26,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "capm3-bed");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
         fs::write(folder.join("ca.crt"), &certificate)?;
         fs::write(folder.join("ca.key"), key.serialize_pem())?;
@@ -31,7 +35,14 @@ impl Authority {
     }
 
     /// A certificate that serves and calls as `user` of `group`.
-    pub fn issue(&self, name: &str, user: &str, group: Option<&str>, addresses: &[IpAddr], names: &[&str]) -> Result<(String, String)> {
+    pub fn issue(
+        &self,
+        name: &str,
+        user: &str,
+        group: Option<&str>,
+        addresses: &[IpAddr],
+        names: &[&str],
+    ) -> Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));

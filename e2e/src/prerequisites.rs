@@ -11,9 +11,10 @@ use crate::paths::Paths;
 use crate::tools::{self, Tools};
 
 /// Program, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
     ("mount", "mount"),
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -30,7 +31,9 @@ pub fn to_build(paths: &Paths) -> Result<()> {
 /// What running needs.
 pub fn to_run(paths: &Paths) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the bed makes namespaces, mounts and bridges and must be started by root: try `sudo -E env PATH=\"$PATH\" …`");
+        bail!(
+            "the bed makes namespaces, mounts and bridges and must be started by root: try `sudo -E env PATH=\"$PATH\" …`"
+        );
     }
     let programs = programs();
     let kernel = if programs.is_some() { [None, None, None] } else { [namespaces(), network(), overlay()] };
@@ -46,7 +49,8 @@ fn report(found: impl IntoIterator<Item = Option<String>>) -> Result<()> {
 }
 
 fn rust() -> Option<String> {
-    (!runs("cargo", &["--version"])).then(|| "Rust: `cargo` does not run; install it with rustup (https://rustup.rs)".into())
+    (!runs("cargo", &["--version"]))
+        .then(|| "Rust: `cargo` does not run; install it with rustup (https://rustup.rs)".into())
 }
 
 /// Only asked for while a program is still to be built.
@@ -67,14 +71,15 @@ fn disk(paths: &Paths) -> Option<String> {
     let (wanted, place) = if missing { (12 * GIB, &paths.cache) } else { (3 * GIB, &paths.state) };
     let stat = rustix::fs::statvfs(place).ok()?;
     let free = stat.f_bavail * stat.f_frsize;
-    (free < wanted).then(|| {
-        format!("disk: {} has {} MiB free, the bed needs {} GiB", place.display(), free >> 20, wanted / GIB)
-    })
+    (free < wanted)
+        .then(|| format!("disk: {} has {} MiB free, the bed needs {} GiB", place.display(), free >> 20, wanted / GIB))
 }
 
 fn memory() -> Option<String> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())?;
     (kib * 1024 < 4 * GIB).then(|| format!("memory: {} MiB are available, the bed needs 4 GiB", kib / 1024))
 }
 
@@ -118,6 +123,7 @@ fn overlay() -> Option<String> {
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
-    let quiet = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }

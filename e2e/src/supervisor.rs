@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::paths::Paths;
+use crate::releases;
 use crate::tools::Tools;
 
 /// Sockets and other small things of the running bed, on a tmpfs of its own: the path is short whatever the checkout is.
@@ -28,7 +29,12 @@ const GONE: Duration = Duration::from_secs(20);
 
 /// The only variables that programs of the bed see besides their own.
 pub fn clean(command: &mut Command) -> &mut Command {
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root").env("LANG", "C.UTF-8")
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8")
+        .env("NO_COLOR", "1")
 }
 
 /// The right to run the bed of this checkout.
@@ -41,14 +47,21 @@ impl Lock {
         let deadline = tokio::time::Instant::now() + GONE;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Lock(file)),
+                Ok(()) => {
+                    fs::write(paths.pid(), format!("{}\n", std::process::id()))?;
+                    return Ok(Lock(file));
+                }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error).context("lock the bed"),
             }
             if let Some(outer) = outer(paths) {
                 bail!("a bed runs already (process {outer}): `cargo bed shell` enters it, `cargo bed down` ends it");
             }
-            ensure!(tokio::time::Instant::now() < deadline, "a process of an earlier bed does not end; see {}", paths.pid().display());
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "a process of an earlier bed does not end; see {}",
+                paths.pid().display()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -63,7 +76,17 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
     rustix::io::fcntl_setfd(&lock.0, rustix::io::FdFlags::empty())?; // inherited by everything inside
     let mut unshare = Command::new("unshare");
     clean(&mut unshare);
-    for kept in ["TERM", "COLUMNS", "NO_COLOR", "CAPM3_BED_CACHE", "CARGO_TARGET_DIR", "XDG_CACHE_HOME", "HOME", "RUST_BACKTRACE"] {
+    for kept in [
+        "TERM",
+        "COLUMNS",
+        "NO_COLOR",
+        "CAPM3_BED_CACHE",
+        "CAPM3_BED_PROFILE",
+        "CARGO_TARGET_DIR",
+        "XDG_CACHE_HOME",
+        "HOME",
+        "RUST_BACKTRACE",
+    ] {
         if let Some(value) = env::var_os(kept) {
             unshare.env(kept, value);
         }
@@ -83,7 +106,7 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
             (child.wait().await?, true)
         }
     };
-    fs::remove_file(paths.pid())?;
+    _ = fs::remove_file(paths.pid());
     Ok(match (stopped, status.code()) {
         (true, _) => ExitCode::from(130),
         (false, Some(0)) => ExitCode::SUCCESS,
@@ -92,7 +115,10 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
 }
 
 /// Inside: ends this process, and with it everything, when the outer one goes.
-#[expect(clippy::disallowed_methods, reason = "pid 1 of the bed: its end is the end of the bed, whatever the runtime is doing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "pid 1 of the bed: its end is the end of the bed, whatever the runtime is doing"
+)]
 pub fn end_with_outer() {
     std::thread::spawn(|| {
         let mut nothing = [0; 64];
@@ -130,6 +156,7 @@ pub fn shell(paths: &Paths, tools: &Tools, command: &[String]) -> Result<ExitCod
     }
     enter.env("PATH", path.join(":")).env("PS1", "bed \\w $ ").env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
     enter.env("KUBECONFIG", paths.kubeconfig()).env("CLUSTERCTL_CONFIG", paths.clusterctl_config());
+    enter.env(releases::REPOSITORY, paths.root.join("clusterctl"));
     match command {
         [] => enter.args(["bash", "--norc", "--noprofile", "-i"]),
         command => enter.args(command),
@@ -146,35 +173,36 @@ pub async fn down(paths: &Paths) -> Result<()> {
     let file = File::options().create(true).truncate(false).write(true).open(paths.lock())?;
     let deadline = tokio::time::Instant::now() + GONE;
     while file.try_lock().is_err() {
-        ensure!(tokio::time::Instant::now() < deadline, "a process of the bed does not end; see {}", paths.pid().display());
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "a process of the bed does not end; see {}",
+            paths.pid().display()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
-/// The outer process of the running bed, if it lives.
+/// The outer process of the running bed, if it lives: it builds, or waits for the inner one.
 fn outer(paths: &Paths) -> Option<u32> {
-    let (outer, unshare) = recorded(paths)?;
-    // A pid alone may have been given to another process since: the pair has not.
-    (parent(unshare)? == outer).then_some(outer)
+    let outer = recorded(paths, 0)?;
+    (program(outer)? == "bed").then_some(outer) // a pid may have been given to another process since
 }
 
 /// Pid 1 of the running bed, as seen from here.
 fn inner(paths: &Paths) -> Option<u32> {
-    let (_, unshare) = recorded(paths)?;
     outer(paths)?;
+    let unshare = recorded(paths, 1)?;
     fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).ok()?.split_whitespace().next()?.parse().ok()
 }
 
-fn recorded(paths: &Paths) -> Option<(u32, u32)> {
-    let text = fs::read_to_string(paths.pid()).ok()?;
-    let (outer, unshare) = text.trim().split_once(' ')?;
-    Some((outer.parse().ok()?, unshare.parse().ok()?))
+/// The file holds the pid of the outer process and, once there are namespaces, that of `unshare`.
+fn recorded(paths: &Paths, place: usize) -> Option<u32> {
+    fs::read_to_string(paths.pid()).ok()?.split_whitespace().nth(place)?.parse().ok()
 }
 
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+fn program(pid: u32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
 }
 
 fn pid(raw: u32) -> Result<Pid> {

@@ -5,7 +5,9 @@
 //! system. Cluster API and clusterctl refuse a server without a version, so the version goes in at link time; the second
 //! Kubernetes version (for upgrades of machines) is the same source linked under its number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,6 +57,14 @@ const PROGRAMS: [Program; 11] = [
 /// Programs that exist in the adjacent Kubernetes version as well: those that a machine's image would bring.
 const OF_A_MACHINE: [&str; 2] = ["kubelet", "kubeadm"];
 
+/// Programs of this workspace that run inside the bed.
+const OURS: [&str; 3] = ["capm3-manager", "process-cri", "machine-init"];
+
+/// The cargo profile of [`OURS`]: memory and CPU figures are only worth reading from `release`.
+fn profile() -> String {
+    env::var("CAPM3_BED_PROFILE").unwrap_or_else(|_| "release".to_owned())
+}
+
 /// One file to be there before the bed starts.
 struct Item {
     name: &'static str,
@@ -67,7 +77,7 @@ struct Item {
 
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// Programs of the management cluster, by name.
+    /// Programs of the bed, by name.
     programs: BTreeMap<&'static str, PathBuf>,
     /// kubelet and kubeadm by Kubernetes version, newest first.
     machine: Vec<(String, BTreeMap<&'static str, PathBuf>)>,
@@ -77,13 +87,6 @@ pub struct Tools {
     pub etcd: String,
     /// Cluster API's components as a clusterctl repository: `{label}/{version}/{file}`.
     pub repository: PathBuf,
-}
-
-/// What a call of [`Tools::build`] spent; zero when all was there.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Built {
-    pub programs: usize,
-    pub time: Duration,
 }
 
 impl Tools {
@@ -96,24 +99,30 @@ impl Tools {
             machine: Vec::new(),
             cluster_api: version(CAPI, "sigs.k8s.io/cluster-api")?,
             etcd: version(KUBE, "go.etcd.io/etcd/server/v3")?,
-            repository: folder(paths, Source::ClusterApi, &version(CAPI, "sigs.k8s.io/cluster-api")?).join("repository"),
+            repository: folder(paths, Source::ClusterApi, &version(CAPI, "sigs.k8s.io/cluster-api")?)
+                .join("repository"),
             kubernetes: kubernetes.clone(),
         };
         for item in items {
             if OF_A_MACHINE.contains(&item.name) {
                 match tools.machine.iter_mut().find(|(version, _)| *version == item.version) {
                     Some((_, programs)) => _ = programs.insert(item.name, item.path.clone()),
-                    None => tools.machine.push((item.version.clone(), BTreeMap::from([(item.name, item.path.clone())]))),
+                    None => {
+                        tools.machine.push((item.version.clone(), BTreeMap::from([(item.name, item.path.clone())])))
+                    }
                 }
             }
             if item.source != Source::Kubernetes || item.version == kubernetes {
                 tools.programs.insert(item.name, item.path);
             }
         }
+        let profile = profile();
+        let folder = paths.target.join(if profile == "dev" { "debug" } else { &profile });
+        tools.programs.extend(OURS.map(|name| (name, folder.join(name))));
         Ok(tools)
     }
 
-    /// The path of a program of the management cluster; all of [`PROGRAMS`] have one.
+    /// The path of a program of the bed; all of [`PROGRAMS`] and [`OURS`] have one.
     pub fn path(&self, name: &str) -> Result<&Path> {
         self.programs.get(name).map(PathBuf::as_path).with_context(|| format!("the bed has no program {name}"))
     }
@@ -131,10 +140,9 @@ impl Tools {
 
     /// Folders of the management cluster's programs, for a person's PATH.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let mut folders: Vec<_> = self.programs.values().filter_map(|path| path.parent().map(Path::to_owned)).collect();
-        folders.sort();
-        folders.dedup();
-        folders
+        let folders: BTreeSet<_> =
+            self.programs.values().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        folders.into_iter().collect()
     }
 
     /// Whether the Go toolchain has to run before the bed can start.
@@ -143,8 +151,7 @@ impl Tools {
     }
 
     /// Builds what is missing, saying what comes, how long it usually takes and how much is left.
-    pub fn build(paths: &Paths, console: &Console) -> Result<(Tools, Built)> {
-        let start = Instant::now();
+    pub fn build(paths: &Paths, console: &Console) -> Result<Tools> {
         let missing: Vec<Item> = items(paths)?.into_iter().filter(|item| !item.path.exists()).collect();
         let tools = Tools::locate(paths)?;
         if !missing.is_empty() {
@@ -173,9 +180,33 @@ impl Tools {
             console.step("rendering the components of Cluster API");
             render_repository(paths, &tools)?;
         }
-        let time = if missing.is_empty() { Duration::ZERO } else { start.elapsed() };
-        Ok((tools, Built { programs: missing.len(), time }))
+        Ok(tools)
     }
+
+    /// Seconds that the Go programs took, each when it was built.
+    pub fn build_seconds(paths: &Paths) -> Result<f64> {
+        let noted = |item: &Item| fs::read_to_string(item.note()).ok()?.trim().parse::<f64>().ok();
+        Ok(items(paths)?.iter().filter_map(noted).sum())
+    }
+}
+
+/// Builds this workspace's own programs of the bed; cargo says what it does when there is something to do.
+pub fn build_ours(paths: &Paths, console: &Console) -> Result<()> {
+    let tools = Tools::locate(paths)?;
+    let profile = profile();
+    let mut cargo = with_us(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&paths.root).args(["build", "--locked", "--profile", &profile]);
+    for package in ["capm3-manager", "capm3-process-cri", "capm3-e2e"] {
+        cargo.args(["--package", package]);
+    }
+    cargo.args(OURS.iter().flat_map(|name| ["--bin", *name]));
+    if OURS.iter().all(|name| tools.path(name).is_ok_and(Path::exists)) {
+        cargo.arg("--quiet");
+    } else {
+        console.step(format_args!("building {} ({profile})", OURS.join(", ")));
+    }
+    ensure!(cargo.status().context("start cargo")?.success(), "cargo could not build {}", OURS.join(", "));
+    Ok(())
 }
 
 impl Item {
@@ -186,6 +217,7 @@ impl Item {
         fs::create_dir_all(folder)?;
         let partial = folder.join(format!(".{}.partial", self.name));
         let output = fs::File::create(&log)?;
+        let start = Instant::now();
         let status = go(paths, self.source)
             .args(["build", "-trimpath", "-pgo=off", "-ldflags", &self.link_flags()])
             .arg("-o")
@@ -197,8 +229,14 @@ impl Item {
             .status()
             .context("start go")?;
         ensure!(status.success(), "go could not build {}:\n{}", self.name, last_lines(&log, 20));
+        fs::write(self.note(), format!("{:.1}\n", start.elapsed().as_secs_f64()))?;
         fs::rename(&partial, &self.path)?;
         Ok(())
+    }
+
+    /// Beside the program: the seconds its build took.
+    fn note(&self) -> PathBuf {
+        self.path.with_file_name(format!(".{}.seconds", self.name))
     }
 
     fn link_flags(&self) -> String {
@@ -279,10 +317,17 @@ fn adjacent(version: &str) -> Result<String> {
     }
 }
 
+/// A command that ends when the bed does.
+fn with_us(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
+}
+
 /// Go with the caller's environment (proxies and caches are the user's) and the flags that make builds equal.
 fn go(paths: &Paths, source: Source) -> Command {
     let module = if source == Source::ClusterApi { "capi" } else { "kube" };
-    let mut go = Command::new("go");
+    let mut go = with_us("go");
     go.current_dir(paths.root.join("e2e/tools").join(module));
     go.env("GOFLAGS", "-mod=readonly -buildvcs=false").env("CGO_ENABLED", "0").env_remove("GOWORK");
     go
@@ -351,10 +396,10 @@ mod tests {
 
     #[test]
     fn another_pin_is_another_folder() {
-        let paths = Paths { root: "/r".into(), state: "/s".into(), log: "/l".into(), cache: "/c".into() };
+        let paths =
+            Paths { root: "/r".into(), target: "/t".into(), state: "/s".into(), log: "/l".into(), cache: "/c".into() };
         let kube = folder(&paths, Source::Kubernetes, "v1.36.3");
         assert!(kube.to_string_lossy().starts_with("/c/kubernetes-v1.36.3-"), "{kube:?}");
         assert_ne!(kube.file_name(), folder(&paths, Source::Kubernetes, "v1.36.2").file_name());
     }
 }
-pub fn build_ours(_: &Paths, _: &Console) -> Result<()> { Ok(()) }
