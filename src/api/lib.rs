@@ -4,6 +4,7 @@
 //! Rules: spec/api-types.md, with the schema hazards of spec/data-rendering.md and spec/ipam.md adopted.
 
 pub mod common;
+pub mod convert;
 pub mod crds;
 pub mod foreign;
 pub mod infra;
@@ -14,3 +15,4 @@ pub mod names;
 pub(crate) mod schema;
 
 pub use common::{NamespacedRef, SecretRef, V1Beta1Condition, owner_reference};
+pub use convert::{ConvertError, convert};
