@@ -74,7 +74,7 @@ pub fn claim_name(holder: &str, pool: &str) -> String {
 
 /// Ensures a claim on every pool and collects what they brought.
 #[must_use]
-pub fn claim(asking: &Asking<'_>, pools: &Pools, known: &Known) -> (Vec<Action>, Outcome) {
+pub fn ensure(asking: &Asking<'_>, pools: &Pools, known: &Known) -> (Vec<Action>, Outcome) {
     let mut actions = Vec::new();
     let mut addresses = Addresses::new();
     let mut failure = None;
@@ -248,4 +248,283 @@ fn owns(data: &Metal3Data, claim: &ObjectMeta) -> bool {
 
 fn has_finalizer(claim: &ObjectMeta) -> bool {
     claim.finalizers.iter().flatten().any(|held| held == finalizer::DATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture::*;
+    use super::super::pools::PoolKind;
+    use super::*;
+
+    fn metal3_pools() -> Pools {
+        Pools::from([(POOL.to_owned(), PoolKind::metal3())])
+    }
+
+    fn capi_pools() -> Pools {
+        let kind = PoolKind { group: "ipam.cluster.x-k8s.io".to_owned(), kind: "InClusterIPPool".to_owned() };
+        Pools::from([(POOL.to_owned(), kind)])
+    }
+
+    fn run(by_host: bool, pools: &Pools, known: &Known) -> (Vec<Action>, Outcome) {
+        ensure(&Asking { data: &data(), host: "host-0", cluster: CLUSTER, by_host }, pools, known)
+    }
+
+    fn ip_claim(name: &str, rest: Value) -> IPClaim {
+        let mut claim: IPClaim = object(name, rest);
+        if claim.metadata.owner_references.is_none() {
+            claim.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+        }
+        claim
+    }
+
+    fn named(claim: &str) -> String {
+        format!("{claim}-{POOL}")
+    }
+
+    fn known(claims: Vec<IPClaim>) -> Known {
+        let address: IPAddress = object(
+            "abc-192.168.0.10",
+            json!({"spec": {
+                "address": "192.168.0.10", "prefix": 26, "gateway": "192.168.0.1", "dnsServers": ["8.8.8.8"],
+            }}),
+        );
+        Known {
+            claims: by_name(claims, |claim| &claim.metadata),
+            addresses: by_name(vec![address], |address| &address.metadata),
+            ..Known::default()
+        }
+    }
+
+    fn answered() -> Value {
+        json!({"address": {"name": "abc-192.168.0.10"}})
+    }
+
+    fn others() -> Value {
+        json!({"ownerReferences": [{"apiVersion": "a/v1", "kind": "K", "name": "n", "uid": "other"}]})
+    }
+
+    fn delivered() -> Outcome {
+        Outcome::Delivered(Addresses::from([(
+            POOL.to_owned(),
+            Address {
+                address: "192.168.0.10".to_owned(),
+                prefix: Some(26),
+                gateway: "192.168.0.1".to_owned(),
+                dns: vec!["8.8.8.8".to_owned()],
+            },
+        )]))
+    }
+
+    #[test]
+    fn td_60_every_pool_is_claimed_in_one_pass() {
+        let pools: Pools = (1..=10).map(|n| (format!("abcd-{n}"), PoolKind::metal3())).collect();
+        let (actions, outcome) = run(false, &pools, &Known::default());
+        assert_eq!((actions.len(), outcome), (10, Outcome::NotYet));
+    }
+
+    #[test]
+    fn td_61_a_claim_is_named_after_the_data() {
+        let (actions, outcome) = run(false, &metal3_pools(), &Known::default());
+        let [Action::Claim(made)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(outcome, Outcome::NotYet);
+        assert_eq!(
+            serde_json::to_value(made).unwrap(),
+            json!({
+                "apiVersion": "ipam.metal3.io/v1alpha1",
+                "kind": "IPClaim",
+                "metadata": {
+                    "name": named(DATA),
+                    "namespace": NS,
+                    "labels": {"cluster.x-k8s.io/cluster-name": CLUSTER},
+                    "finalizers": ["metal3data.infrastructure.cluster.x-k8s.io"],
+                    "ownerReferences": [{
+                        "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2", "kind": "Metal3Data", "name": DATA,
+                        "uid": format!("uid-{DATA}"), "controller": true,
+                    }],
+                },
+                "spec": {"pool": {"name": POOL, "namespace": NS}},
+            })
+        );
+    }
+
+    #[test]
+    fn td_62_td_64_an_existing_claim_is_used() {
+        for (by_host, name) in [(false, named(DATA)), (true, named(DATA)), (true, named("host-0"))] {
+            let known = known(vec![ip_claim(&name, json!({"status": answered()}))]);
+            assert_eq!(run(by_host, &metal3_pools(), &known), (Vec::new(), delivered()));
+        }
+    }
+
+    /// With hazard HD-27: on the claim only, and only what fits a label.
+    #[test]
+    fn td_63_td_141_claims_named_after_the_host_carry_labels() {
+        let pools = Pools::from([("a".to_owned(), PoolKind::metal3()), ("b".repeat(64), PoolKind::metal3())]);
+        let (actions, _) = run(true, &pools, &Known::default());
+        let labels: Vec<_> = actions
+            .iter()
+            .map(|action| match action {
+                Action::Claim(claim) => (claim.metadata.name.clone().unwrap(), claim.metadata.labels.clone().unwrap()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(labels[0].0, "host-0-a");
+        assert_eq!(labels[0].1[label::DATA_NAME], DATA);
+        assert_eq!(labels[0].1[label::POOL_NAME], "a");
+        assert_eq!(labels[1].1.len(), 1);
+    }
+
+    #[test]
+    fn td_65_a_pool_of_cluster_api_gets_its_own_kind_of_claim() {
+        let (actions, outcome) = run(true, &capi_pools(), &Known::default());
+        let [Action::ClaimFromCapi(made)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(outcome, Outcome::NotYet);
+        let made = serde_json::to_value(made).unwrap();
+        assert_eq!(made["metadata"]["name"], named(DATA));
+        assert_eq!(made["metadata"]["ownerReferences"][0]["blockOwnerDeletion"], true);
+        let pool = json!({"name": POOL, "kind": "InClusterIPPool", "apiGroup": "ipam.cluster.x-k8s.io"});
+        assert_eq!(made["spec"], json!({"clusterName": CLUSTER, "poolRef": pool}));
+    }
+
+    #[test]
+    fn td_66_td_69_td_71_not_yet() {
+        for claim in [
+            ip_claim(&named(DATA), json!({})),
+            ip_claim(&named(DATA), json!({"metadata": others(), "status": answered()})),
+            ip_claim(&named(DATA), json!({"status": {"address": {"name": "missing"}}})),
+        ] {
+            assert_eq!(run(false, &metal3_pools(), &known(vec![claim])), (Vec::new(), Outcome::NotYet));
+        }
+    }
+
+    #[test]
+    fn td_67_another_data_s_claim_that_is_ending_is_let_go() {
+        let mut claim = ip_claim(&named(DATA), json!({"metadata": others(), "status": answered()}));
+        deleting(&mut claim.metadata);
+        assert_eq!(run(false, &metal3_pools(), &known(vec![claim.clone()])), (Vec::new(), Outcome::NotYet));
+        claim.metadata.finalizers = Some(vec![finalizer::DATA.to_owned(), "other".to_owned()]);
+        let expected = (vec![Action::LetGo(Arc::new(claim.clone()))], Outcome::NotYet);
+        assert_eq!(run(false, &metal3_pools(), &known(vec![claim])), expected);
+    }
+
+    #[test]
+    fn td_68_an_own_claim_delivers_while_it_is_being_deleted() {
+        let mut claim = ip_claim(&named(DATA), json!({"status": answered()}));
+        deleting(&mut claim.metadata);
+        assert_eq!(run(false, &metal3_pools(), &known(vec![claim])), (Vec::new(), delivered()));
+    }
+
+    #[test]
+    fn td_70_a_claim_that_failed_says_why() {
+        let claim = ip_claim(&named(DATA), json!({"status": {"errorMessage": "Error happened"}}));
+        let message = "IP Allocation for baremetal-testpoolname failed : Error happened".to_owned();
+        assert_eq!(run(false, &metal3_pools(), &known(vec![claim])), (Vec::new(), Outcome::Failed(message)));
+    }
+
+    fn capi(rest: Value) -> Known {
+        let mut claim: IPAddressClaim = object(&named(DATA), rest);
+        if claim.metadata.owner_references.is_none() {
+            claim.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+        }
+        let address: CapiAddress =
+            object("a", json!({"spec": {"address": "10.0.0.9", "prefix": 24, "gateway": "10.0.0.1"}}));
+        Known {
+            capi_claims: by_name(vec![claim], |claim| &claim.metadata),
+            capi_addresses: by_name(vec![address], |address| &address.metadata),
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn td_72_td_143_claims_of_cluster_api_that_bring_nothing_yet() {
+        for rest in [
+            json!({}),
+            json!({"metadata": {"deletionTimestamp": "1970-01-01T00:00:00Z"}, "status": {"addressRef": {"name": "a"}}}),
+            json!({"status": {"addressRef": {"name": "missing"}}}),
+            json!({"metadata": others(), "status": {"addressRef": {"name": "a"}}}),
+        ] {
+            assert_eq!(run(false, &capi_pools(), &capi(rest)), (Vec::new(), Outcome::NotYet));
+        }
+        let (_, outcome) = run(false, &capi_pools(), &capi(json!({"status": {"addressRef": {"name": "a"}}})));
+        let Outcome::Delivered(addresses) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((&*addresses[POOL].address, addresses[POOL].prefix), ("10.0.0.9", Some(24)));
+    }
+
+    #[test]
+    fn td_142_an_exhausted_pool_of_cluster_api_is_told() {
+        for (reason, expected) in [
+            ("PoolExhausted", Outcome::Failed(format!("IP Allocation for {POOL} failed : m"))),
+            ("AllocationFailed", Outcome::Failed(format!("IP Allocation for {POOL} failed : m"))),
+            ("PoolNotReady", Outcome::NotYet),
+        ] {
+            let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": "m", "lastTransitionTime": "1970-01-01T00:00:00Z"});
+            assert_eq!(run(false, &capi_pools(), &capi(json!({"status": {"conditions": [ready]}}))).1, expected);
+        }
+    }
+
+    #[test]
+    fn td_140_a_leftover_named_after_the_host_is_not_ours() {
+        let leftover = ip_claim(&named("host-0"), json!({"metadata": others(), "status": answered()}));
+        let (actions, outcome) = run(false, &metal3_pools(), &known(vec![leftover.clone()]));
+        let [Action::Claim(made)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!((made.metadata.name.clone(), outcome), (Some(named(DATA)), Outcome::NotYet));
+        assert_eq!(run(true, &metal3_pools(), &known(vec![leftover])), (Vec::new(), Outcome::NotYet));
+    }
+
+    #[test]
+    fn td_139_a_claim_that_was_just_made_is_no_error() {
+        assert_eq!(run(true, &metal3_pools(), &Known::default()).1, Outcome::NotYet);
+    }
+
+    fn released(pools: &Pools, known: &Known) -> Vec<(String, bool, bool)> {
+        let parts = release(&data(), pools, known).into_iter().map(|release| match release {
+            Release::Metal3 { claim, let_go, delete } => (claim.metadata.name.clone(), let_go, delete),
+            Release::Capi { claim, let_go, delete } => (claim.metadata.name.clone(), let_go, delete),
+        });
+        parts.map(|(name, let_go, delete)| (name.unwrap(), let_go, delete)).collect()
+    }
+
+    fn held() -> Value {
+        json!({"metadata": {"finalizers": ["metal3data.infrastructure.cluster.x-k8s.io", "other"]}})
+    }
+
+    #[test]
+    fn td_74_td_137_what_the_data_owns_is_given_back() {
+        assert_eq!(released(&metal3_pools(), &Known::default()), []);
+        let claims = vec![ip_claim("any-name", held()), ip_claim(&named(DATA), json!({}))];
+        let expected = [("any-name".to_owned(), true, true), (named(DATA), false, true)];
+        assert_eq!(released(&Pools::new(), &known(claims)), expected);
+    }
+
+    #[test]
+    fn td_74_by_name_without_an_owner() {
+        let mut claim = ip_claim(&named(DATA), held());
+        claim.metadata.owner_references = None;
+        assert_eq!(released(&metal3_pools(), &known(vec![claim.clone()])), [(named(DATA), true, true)]);
+        deleting(&mut claim.metadata);
+        claim.metadata.finalizers = None;
+        assert_eq!(released(&metal3_pools(), &known(vec![claim])), []);
+    }
+
+    #[test]
+    fn td_77_labels_name_the_pool_too() {
+        let labelled = |pool: &str| {
+            let mut claim = ip_claim(&claim_name("host-0", pool), held());
+            claim.metadata.owner_references = None;
+            claim.metadata.labels = Some(BTreeMap::from([
+                (label::DATA_NAME.to_owned(), DATA.to_owned()),
+                (label::POOL_NAME.to_owned(), pool.to_owned()),
+            ]));
+            claim
+        };
+        let pools = Pools::from([("first-pool".to_owned(), PoolKind::metal3())]);
+        let known = known(vec![labelled("first-pool"), labelled("second-pool")]);
+        assert_eq!(released(&pools, &known), [("host-0-first-pool".to_owned(), true, true)]);
+    }
+
+    #[test]
+    fn td_79_claims_of_cluster_api_go_too() {
+        assert_eq!(released(&Pools::new(), &capi(held())), [(named(DATA), true, true)]);
+    }
 }

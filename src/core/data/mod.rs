@@ -7,6 +7,8 @@
 //! Rules: docs/spec/data-rendering.md.
 
 pub mod claims;
+#[cfg(test)]
+mod fixture;
 pub mod life;
 pub mod objects;
 pub mod pools;

@@ -415,12 +415,8 @@ mod tests {
         }
 
         fn facts(&self) -> Facts<'_> {
-            let meta = |name| Meta {
-                namespace: "ns",
-                name,
-                labels: Some(&self.labels),
-                annotations: Some(&self.annotations),
-            };
+            let meta =
+                |name| Meta { namespace: "ns", name, labels: Some(&self.labels), annotations: Some(&self.annotations) };
             Facts {
                 namespace: "ns",
                 index: self.index,
@@ -455,8 +451,7 @@ mod tests {
     fn worked_example() {
         let spec = include_str!("../../../docs/spec/data-rendering.md");
         let example = spec.split("## 15. Worked example").nth(1).unwrap();
-        let blocks: Vec<_> =
-            example.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let blocks: Vec<_> = example.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
         let [template, meta_data, network_data] = blocks[..] else { panic!("{} blocks", blocks.len()) };
         let template: Metal3DataTemplateSpec = serde_saphyr::from_str(template).unwrap();
 
@@ -535,7 +530,17 @@ mod tests {
                 "objectNames": [{"key": "f", "object": "BareMetalHost"}, {"key": "g", "object": "machine"}, {"key": "h", "object": "metal3machine"}],
                 "namespaces": [{"key": "i"}],
             }),
-            &[("a", ""), ("b", ""), ("c", "v"), ("d", "a"), ("e", ""), ("f", "host-0"), ("g", "machine-0"), ("h", "m3m-0"), ("i", "ns")],
+            &[
+                ("a", ""),
+                ("b", ""),
+                ("c", "v"),
+                ("d", "a"),
+                ("e", ""),
+                ("f", "host-0"),
+                ("g", "machine-0"),
+                ("h", "m3m-0"),
+                ("i", "ns"),
+            ],
         );
     }
 
@@ -649,8 +654,13 @@ mod tests {
             Ok::<_, String>(world.links(json!({"ethernets": [ethernet]}))?[0]["ethernet_mac_address"].clone())
         };
         let from = |object: &str| json!({"fromAnnotation": {"object": object, "annotation": "mac"}});
-        let world = World { nics: Some(vec![nic("eth0", "12:34:56:78:9A:BD")]), ..World::annotated(&[("mac", "12:34:56:78:9A:BD")]) };
-        for source in [from("machine"), from("metal3machine"), from("baremetalhost"), json!({"fromHostInterface": "eth0"})] {
+        let world = World {
+            nics: Some(vec![nic("eth0", "12:34:56:78:9A:BD")]),
+            ..World::annotated(&[("mac", "12:34:56:78:9A:BD")])
+        };
+        for source in
+            [from("machine"), from("metal3machine"), from("baremetalhost"), json!({"fromHostInterface": "eth0"})]
+        {
             assert_eq!(mac(&world, source).unwrap(), "12:34:56:78:9A:BD");
         }
         assert_eq!(mac(&world, json!({"string": "de-ad-be-ef-00-01"})).unwrap(), "de-ad-be-ef-00-01");
@@ -694,7 +704,8 @@ mod tests {
 
     #[test]
     fn tn_18_dynamic_networks_have_no_address() {
-        let network = |to: &str| json!([{"id": "i", "link": "l", "routes": [{"network": to, "gateway": {"string": "g"}}]}]);
+        let network =
+            |to: &str| json!([{"id": "i", "link": "l", "routes": [{"network": to, "gateway": {"string": "g"}}]}]);
         let networks = World::default()
             .networks(json!({"ipv6SLAAC": network("::"), "ipv6DHCP": network("::"), "ipv4DHCP": network("0.0.0.0")}))
             .unwrap();
@@ -719,7 +730,8 @@ mod tests {
 
     #[test]
     fn tn_21_tn_25_pools_that_delivered_nothing() {
-        let error = |template: Value| World::with(pool("pool2", Address::default())).network_data(template).unwrap_err();
+        let error =
+            |template: Value| World::with(pool("pool2", Address::default())).network_data(template).unwrap_err();
         let missing = "pool not found in cache";
         assert_eq!(error(json!({"networks": {"ipv4": [{"id": "i", "ipAddressFromIPPool": "pool1"}]}})), missing);
         assert_eq!(error(json!({"services": {"dnsFromIPPool": "pool1"}})), missing);
@@ -738,12 +750,19 @@ mod tests {
     #[test]
     fn tn_22_routes_of_ipv4() {
         let world = World::with(pool("pool", address("192.168.2.9", 24, "192.168.2.1", &["1.1.1.1"])));
-        let routes = routes_of(&world, "ipv4DHCP", json!([
-            {"network": "192.168.0.0", "prefix": 24, "gateway": {"string": "192.168.1.1"}},
-            {"network": "10.0.0.0", "prefix": 16, "gateway": {"fromIPPool": "pool"}, "services": {"dns": ["8.8.8.8", "8.8.4.4"], "dnsFromIPPool": "pool"}},
-            {"gateway": {"fromPoolRef": {"name": "pool"}}},
-        ]));
-        assert_eq!(routes[0], json!({"network": "192.168.0.0", "netmask": "255.255.255.0", "gateway": "192.168.1.1", "services": []}));
+        let routes = routes_of(
+            &world,
+            "ipv4DHCP",
+            json!([
+                {"network": "192.168.0.0", "prefix": 24, "gateway": {"string": "192.168.1.1"}},
+                {"network": "10.0.0.0", "prefix": 16, "gateway": {"fromIPPool": "pool"}, "services": {"dns": ["8.8.8.8", "8.8.4.4"], "dnsFromIPPool": "pool"}},
+                {"gateway": {"fromPoolRef": {"name": "pool"}}},
+            ]),
+        );
+        assert_eq!(
+            routes[0],
+            json!({"network": "192.168.0.0", "netmask": "255.255.255.0", "gateway": "192.168.1.1", "services": []})
+        );
         assert_eq!(routes[1]["gateway"], "192.168.2.1");
         assert_eq!(servers(&routes[1]["services"]), ["8.8.8.8", "8.8.4.4", "1.1.1.1"]);
         assert_eq!(routes[2], json!({"network": "", "netmask": "0.0.0.0", "gateway": "192.168.2.1", "services": []}));
@@ -752,11 +771,15 @@ mod tests {
     #[test]
     fn tn_23_routes_of_ipv6() {
         let world = World::with(pool("pool", address("fe80::9", 64, "fe80::1", &["fe80:2001::1111"])));
-        let routes = routes_of(&world, "ipv6SLAAC", json!([
-            {"network": "2001::0", "prefix": 96, "gateway": {"string": "2001::1"}},
-            {"network": "fe80::0", "prefix": 64, "gateway": {"fromIPPool": "pool"}, "services": {"dns": ["a", "b"], "dnsFromIPPool": "pool"}},
-            {"gateway": {"fromPoolRef": {"name": "pool"}}},
-        ]));
+        let routes = routes_of(
+            &world,
+            "ipv6SLAAC",
+            json!([
+                {"network": "2001::0", "prefix": 96, "gateway": {"string": "2001::1"}},
+                {"network": "fe80::0", "prefix": 64, "gateway": {"fromIPPool": "pool"}, "services": {"dns": ["a", "b"], "dnsFromIPPool": "pool"}},
+                {"gateway": {"fromPoolRef": {"name": "pool"}}},
+            ]),
+        );
         let expected = json!({"network": "2001::0", "netmask": "ffff:ffff:ffff:ffff:ffff:ffff::", "gateway": "2001::1", "services": []});
         assert_eq!(routes[0], expected);
         assert_eq!(servers(&routes[1]["services"]), ["a", "b", "fe80:2001::1111"]);
@@ -766,7 +789,8 @@ mod tests {
     #[test]
     fn tn_24_services_keep_their_order() {
         let world = World::with(pool("pool1", address("", 0, "", &["8.8.4.4"])));
-        let document = world.network_data(json!({"services": {"dns": ["8.8.8.8", "2001::8888"], "dnsFromIPPool": "pool1"}}));
+        let document =
+            world.network_data(json!({"services": {"dns": ["8.8.8.8", "2001::8888"], "dnsFromIPPool": "pool1"}}));
         let document = document.unwrap();
         assert_eq!(servers(&document["services"]), ["8.8.8.8", "2001::8888", "8.8.4.4"]);
         assert_eq!(document["services"][0]["type"], "dns");
@@ -775,7 +799,9 @@ mod tests {
     #[test]
     fn tn_26_tn_27_netmasks() {
         let mut table = String::new();
-        for (family, prefixes) in [(Family::V4, vec![0, 1, 16, 24, 31, 32]), (Family::V6, vec![0, 56, 64, 96, 112, 127, 128])] {
+        for (family, prefixes) in
+            [(Family::V4, vec![0, 1, 16, 24, 31, 32]), (Family::V6, vec![0, 56, 64, 96, 112, 127, 128])]
+        {
             for prefix in prefixes {
                 let _ = writeln!(table, "{prefix} {}", family.netmask(prefix).unwrap());
             }
@@ -805,7 +831,8 @@ mod tests {
             ("ipv6", address("10.0.0.9", 24, "", &[]), "network i: 10.0.0.9 is not an IPv6 address"),
         ] {
             let world = World::with(pool("p", given));
-            let error = world.networks(json!({kind: [{"id": "i", "link": "l", "ipAddressFromIPPool": "p"}]})).unwrap_err();
+            let error =
+                world.networks(json!({kind: [{"id": "i", "link": "l", "ipAddressFromIPPool": "p"}]})).unwrap_err();
             assert_eq!(error, expected);
         }
     }
