@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -47,12 +47,20 @@ impl Streams {
     }
 }
 
+/// Goes with its socket, also when a caller that lost patience drops the start half-way.
+struct SocketName(PathBuf);
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // a left-over name is harmless
+    }
+}
+
 /// Starts what `spec` says. Must be called on the main thread, whose life the helper's is bound to.
 pub(crate) async fn launch(dir: &Path, spec: &Spec, namespaces: &Namespaces, streams: Streams) -> Result<Launched> {
-    let socket = dir.join(format!("{:016x}.sock", fastrand::u64(..)));
-    let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
-    let started = tokio::time::timeout(PATIENCE, start(&listener, &socket, spec, namespaces, streams)).await;
-    let _ = std::fs::remove_file(&socket); // a left-over name is harmless and goes with the directory
+    let socket = SocketName(dir.join(format!("{:016x}.sock", fastrand::u64(..))));
+    let listener = UnixListener::bind(&socket.0).with_context(|| format!("listening on {}", socket.0.display()))?;
+    let started = tokio::time::timeout(PATIENCE, start(&listener, &socket.0, spec, namespaces, streams)).await;
     started.map_err(|_| anyhow!("not started within {} s", PATIENCE.as_secs()))?
 }
 
@@ -111,7 +119,7 @@ impl Process {
     }
 
     /// Its namespaces of `kinds`, by path.
-    pub(crate) fn namespaces(&self, kinds: &[&str]) -> Vec<std::path::PathBuf> {
+    pub(crate) fn namespaces(&self, kinds: &[&str]) -> Vec<PathBuf> {
         kinds.iter().map(|kind| format!("/proc/{}/ns/{kind}", self.pid.as_raw_pid()).into()).collect()
     }
 }

@@ -26,6 +26,17 @@ pub(crate) struct Service {
     pub streaming: Arc<Streaming>,
 }
 
+impl Service {
+    /// Carries `work` through even when the caller gives up: half a sandbox would never be cleaned up.
+    async fn through<T: Send + 'static, F: Future<Output = anyhow::Result<T>> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Runtime>) -> F,
+    ) -> Result<T, Status> {
+        let task = self.runtime.tasks.spawn(work(self.runtime.clone()));
+        task.await.map_err(|error| failed(error.into()))?.map_err(failed)
+    }
+}
+
 fn answer<T>(message: T) -> Answer<T> {
     Ok(Response::new(message))
 }
@@ -186,7 +197,7 @@ impl v1::runtime_service_server::RuntimeService for Service {
 
     async fn run_pod_sandbox(&self, request: Request<v1::RunPodSandboxRequest>) -> Answer<v1::RunPodSandboxResponse> {
         let config = request.into_inner().config.unwrap_or_default();
-        let pod_sandbox_id = self.runtime.run_sandbox(config).await.map_err(failed)?;
+        let pod_sandbox_id = self.through(|runtime| async move { runtime.run_sandbox(config).await }).await?;
         answer(v1::RunPodSandboxResponse { pod_sandbox_id })
     }
 
@@ -194,7 +205,8 @@ impl v1::runtime_service_server::RuntimeService for Service {
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Answer<v1::StopPodSandboxResponse> {
-        self.runtime.stop_sandbox(&request.into_inner().pod_sandbox_id).await.map_err(failed)?;
+        let id = request.into_inner().pod_sandbox_id;
+        self.through(|runtime| async move { runtime.stop_sandbox(&id).await }).await?;
         answer(Default::default())
     }
 
@@ -202,7 +214,8 @@ impl v1::runtime_service_server::RuntimeService for Service {
         &self,
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
-        self.runtime.remove_sandbox(&request.into_inner().pod_sandbox_id).await.map_err(failed)?;
+        let id = request.into_inner().pod_sandbox_id;
+        self.through(|runtime| async move { runtime.remove_sandbox(&id).await }).await?;
         answer(Default::default())
     }
 
@@ -239,13 +252,14 @@ impl v1::runtime_service_server::RuntimeService for Service {
     }
 
     async fn start_container(&self, request: Request<v1::StartContainerRequest>) -> Answer<v1::StartContainerResponse> {
-        self.runtime.start_container(&request.into_inner().container_id).await.map_err(failed)?;
+        let id = request.into_inner().container_id;
+        self.through(|runtime| async move { runtime.start_container(&id).await }).await?;
         answer(Default::default())
     }
 
     async fn stop_container(&self, request: Request<v1::StopContainerRequest>) -> Answer<v1::StopContainerResponse> {
-        let request = request.into_inner();
-        self.runtime.stop_container(&request.container_id, grace(request.timeout)).await.map_err(failed)?;
+        let v1::StopContainerRequest { container_id, timeout } = request.into_inner();
+        self.through(|runtime| async move { runtime.stop_container(&container_id, grace(timeout)).await }).await?;
         answer(Default::default())
     }
 
@@ -253,7 +267,8 @@ impl v1::runtime_service_server::RuntimeService for Service {
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
-        self.runtime.remove_container(&request.into_inner().container_id).await.map_err(failed)?;
+        let id = request.into_inner().container_id;
+        self.through(|runtime| async move { runtime.remove_container(&id).await }).await?;
         answer(Default::default())
     }
 
