@@ -214,8 +214,7 @@ fn paused(observed: &Observed<'_>) -> bool {
 }
 
 /// The cluster that the label of a Metal3Data names.
-#[must_use]
-pub fn cluster_of(data: &Metal3Data) -> Option<&str> {
+fn cluster_of(data: &Metal3Data) -> Option<&str> {
     data.metadata.labels.as_ref()?.get(label::CLUSTER_NAME).map(String::as_str).filter(|name| !name.is_empty())
 }
 
