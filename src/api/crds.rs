@@ -36,6 +36,7 @@ struct Kind {
     versions: &'static [Version],
 }
 
+#[derive(Clone, Copy)]
 struct Version {
     name: &'static str,
     columns: &'static [(&'static str, &'static str)],

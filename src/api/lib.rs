@@ -13,6 +13,7 @@ pub mod k8s;
 mod kind;
 pub mod names;
 pub(crate) mod schema;
+pub mod validate;
 
 pub use common::{NamespacedRef, SecretRef, V1Beta1Condition, owner_reference};
 pub use convert::{ConvertError, convert};

@@ -1,0 +1,330 @@
+//! IPPool, IPClaim and IPAddress (I-11 to I-16, with HI-4, HI-11, HI-13 to HI-18).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Admission, Verdict, is_blank, namespace};
+use crate::ipam::v1alpha1::{IPAddress, IPClaim, IPPool, IPPoolSpec, Range};
+use crate::k8s::{ObjectMeta, ObjectReference};
+use crate::names::{STRATEGY_RANDOM, STRATEGY_SEQUENTIAL, annotation};
+
+const MAX_NAME_PREFIX: usize = 200;
+const MAX_NAME: usize = 253;
+
+impl Admission for IPPool {
+    fn default(&mut self) {
+        if is_blank(self.spec.allocation_strategy.as_ref()) {
+            self.spec.allocation_strategy = Some(STRATEGY_SEQUENTIAL.to_owned());
+        }
+    }
+
+    fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
+        if old.is_some_and(|old| self.same_spec(old)) {
+            return;
+        }
+        let spec = &self.spec;
+        let ranges: Vec<_> = spec.pools.iter().map(Bounds::of).collect();
+        if let Some(old) = old {
+            if old.spec.name_prefix != spec.name_prefix {
+                verdict.invalid("spec.namePrefix", "is immutable");
+            }
+            if strategy(&old.spec) != strategy(spec) {
+                verdict.invalid("spec.allocationStrategy", "is immutable");
+            }
+        } else if !spec.name_prefix.is_empty() && !makes_names(&spec.name_prefix) {
+            verdict
+                .invalid("spec.namePrefix", "does not make names of objects: lower case letters, digits, '-' and '.'");
+        }
+        judge_addresses(spec, verdict);
+        for (i, (range, bounds)) in spec.pools.iter().zip(&ranges).enumerate() {
+            let is_new = old.is_none_or(|old| !old.spec.pools.contains(range));
+            judge_range(&format!("spec.pools[{i}]"), range, bounds, strategy(spec), is_new, verdict);
+        }
+        if old.is_none_or(|old| old.spec.prefix != spec.prefix || old.spec.pools != spec.pools) {
+            judge_prefixes(spec, &ranges, verdict);
+            warn_about_ranges(spec, &ranges, verdict);
+        }
+        if let Some(out) = spec.pre_allocations.iter().find(|(_, address)| !lies_in_any(&ranges, address)) {
+            verdict.invalid("spec.preAllocations", format!("{} of {:?} lies in no range", out.1, out.0));
+        }
+        let in_use = old.and_then(|old| old.status.as_ref()).map(|status| &status.indexes).into_iter().flatten();
+        for (claim, address) in in_use {
+            if !lies_in_any(&ranges, address) {
+                verdict
+                    .invalid("spec.pools", format!("{address} is in use by {claim:?} and lies in no range any more"));
+            }
+            let taken_by_other = |(name, wanted): (&String, &String)| {
+                name != claim && parse(wanted).is_some() && parse(wanted) == parse(address)
+            };
+            if let Some((name, _)) = spec.pre_allocations.iter().find(|entry| taken_by_other(*entry)) {
+                verdict.warn(format!("spec.preAllocations: {address} for {name:?} is in use by {claim:?}")); // HI-11
+            }
+        }
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+fn strategy(spec: &IPPoolSpec) -> &str {
+    spec.allocation_strategy.as_deref().filter(|s| !s.is_empty()).unwrap_or(STRATEGY_SEQUENTIAL)
+}
+
+/// Whether `<prefix>-0` is a DNS-1123 subdomain, as names of objects are (HI-13).
+fn makes_names(prefix: &str) -> bool {
+    let name = format!("{prefix}-0");
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    prefix.len() <= MAX_NAME_PREFIX && name.len() <= MAX_NAME && name.split('.').all(label)
+}
+
+fn parse(address: &str) -> Option<IpAddr> {
+    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// Empty text passes here: the schema's pattern refuses it first.
+fn judge_address(path: impl Into<String>, address: &str, verdict: &mut Verdict) {
+    if !address.is_empty() && parse(address).is_none() {
+        verdict.invalid(path, format!("{address:?} is not an IP address"));
+    }
+}
+
+fn judge_addresses(spec: &IPPoolSpec, verdict: &mut Verdict) {
+    judge_address("spec.gateway", spec.gateway.as_deref().unwrap_or_default(), verdict);
+    for (i, server) in spec.dns_servers.iter().enumerate() {
+        judge_address(format!("spec.dnsServers[{i}]"), server, verdict);
+    }
+    let mut claims: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    for (claim, address) in &spec.pre_allocations {
+        let path = format!("spec.preAllocations.{claim}");
+        match parse(address) {
+            None => verdict.invalid(path, format!("{address:?} is not an IP address")),
+            Some(address) => {
+                if let Some(other) = claims.insert(address, claim) {
+                    verdict.invalid(path, format!("{address} is set aside for {other:?} too"));
+                }
+            }
+        }
+    }
+}
+
+/// The bounds of a range as far as they can be read.
+struct Bounds {
+    start: Option<IpAddr>,
+    end: Option<IpAddr>,
+    subnet: Option<IpNet>,
+    given: bool,
+    readable: bool,
+}
+
+impl Bounds {
+    fn of(range: &Range) -> Self {
+        let [start, end, subnet] =
+            [&range.start, &range.end, &range.subnet].map(|text| text.as_deref().filter(|t| !t.is_empty()));
+        let bounds = Self {
+            start: start.and_then(parse),
+            end: end.and_then(parse),
+            subnet: subnet.and_then(|text| text.parse().ok()),
+            given: start.or(end).or(subnet).is_some(),
+            readable: true,
+        };
+        let unread = (start.is_some() && bounds.start.is_none())
+            || (end.is_some() && bounds.end.is_none())
+            || (subnet.is_some() && bounds.subnet.is_none());
+        Self { readable: !unread, ..bounds }
+    }
+
+    /// All IPv4 addresses come before all IPv6 addresses (I-14).
+    fn contains(&self, address: IpAddr) -> bool {
+        self.given
+            && self.readable
+            && self.start.is_none_or(|start| start <= address)
+            && self.end.is_none_or(|end| address <= end)
+            && self.subnet.is_none_or(|subnet| subnet.contains(&address))
+    }
+
+    /// How many addresses a random choice would be made among (I-34).
+    fn size(&self) -> Option<i64> {
+        let (first, last) = match (self.start, self.end, self.subnet) {
+            (Some(start), Some(end), _) => (number(start), number(end).checked_add(1)?),
+            (Some(start), None, Some(subnet)) => (number(start), number(subnet.broadcast()).checked_add(1)?),
+            (None, _, Some(subnet)) => (number(subnet.network()), number(subnet.broadcast())),
+            _ => return None,
+        };
+        i64::try_from(last.checked_sub(first)?).ok()
+    }
+
+    fn is_ipv4(&self) -> bool {
+        self.start.or(self.end).or(self.subnet.map(|subnet| subnet.addr())).is_some_and(|address| address.is_ipv4())
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+fn lies_in_any(ranges: &[Bounds], address: &str) -> bool {
+    parse(address).is_some_and(|address| ranges.iter().any(|range| range.contains(address)))
+}
+
+fn judge_range(path: &str, range: &Range, bounds: &Bounds, strategy: &str, is_new: bool, verdict: &mut Verdict) {
+    if !bounds.given {
+        return verdict.required(path, "a range needs a start, an end or a subnet");
+    }
+    let before = verdict.errors.len();
+    for (name, text) in [("start", &range.start), ("end", &range.end)] {
+        if let Some(text) = text.as_deref().filter(|text| !text.is_empty() && parse(text).is_none()) {
+            verdict.invalid(path, format!("{name} {text:?} is not an IP address"));
+        }
+    }
+    if let Some(text) = range.subnet.as_deref().filter(|text| !text.is_empty() && text.parse::<IpNet>().is_err()) {
+        verdict.invalid(path, format!("subnet {text:?} is not a network in CIDR notation"));
+    }
+    if let (Some(start), Some(end)) = (bounds.start, bounds.end)
+        && start > end
+    {
+        verdict.invalid(path, format!("start {start} comes after end {end}"));
+    }
+    judge_address(format!("{path}.gateway"), range.gateway.as_deref().unwrap_or_default(), verdict);
+    for (j, server) in range.dns_servers.iter().enumerate() {
+        judge_address(format!("{path}.dnsServers[{j}]"), server, verdict);
+    }
+    if is_new && verdict.errors.len() == before {
+        judge_new_range(path, bounds, verdict);
+    }
+    if strategy == STRATEGY_RANDOM && verdict.errors.len() == before && bounds.size().is_none() {
+        verdict.invalid(path, "a random choice needs a range with two ends and at most 2^63-1 addresses");
+    }
+}
+
+/// Ranges that never gave the addresses they seem to promise: refused where they are new (HI-15, HI-17).
+fn judge_new_range(path: &str, bounds: &Bounds, verdict: &mut Verdict) {
+    let family = |address: IpAddr| address.is_ipv4();
+    match (bounds.start, bounds.end, bounds.subnet) {
+        (None, Some(_), None) => verdict.invalid(path, "an end alone is no range"),
+        (Some(start), Some(end), _) if family(start) != family(end) => {
+            verdict.invalid(path, format!("start {start} and end {end} are of two families"));
+        }
+        (Some(start), _, Some(subnet)) if !subnet.contains(&start) => {
+            verdict.invalid(path, format!("start {start} is outside subnet {subnet}"));
+        }
+        (_, Some(end), Some(subnet)) if family(end) != family(subnet.addr()) => {
+            verdict.invalid(path, format!("end {end} and subnet {subnet} are of two families"));
+        }
+        _ => {}
+    }
+}
+
+/// The prefix that an address of the range would carry fits its family (HI-18).
+fn judge_prefixes(spec: &IPPoolSpec, ranges: &[Bounds], verdict: &mut Verdict) {
+    let longest = |ipv4: bool| if ipv4 { 32 } else { 128 };
+    let pool = spec.prefix.unwrap_or(0);
+    let inherits = |range: &Range| range.prefix.unwrap_or(0) == 0;
+    let any_ipv4 = spec.pools.iter().zip(ranges).any(|(range, bounds)| inherits(range) && bounds.is_ipv4());
+    if !(0..=longest(any_ipv4)).contains(&pool) {
+        verdict.invalid("spec.prefix", format!("{pool} is not a prefix of these ranges"));
+    }
+    for (i, (range, bounds)) in spec.pools.iter().zip(ranges).enumerate() {
+        let prefix = range.prefix.unwrap_or(0);
+        if !(0..=longest(bounds.is_ipv4())).contains(&prefix) {
+            verdict.invalid(format!("spec.pools[{i}].prefix"), format!("{prefix} is not a prefix of this range"));
+        }
+    }
+}
+
+/// Addresses that are given out although something else probably has them (HI-14), and subnets that start late (HI-16).
+fn warn_about_ranges(spec: &IPPoolSpec, ranges: &[Bounds], verdict: &mut Verdict) {
+    for (i, (range, bounds)) in spec.pools.iter().zip(ranges).enumerate() {
+        let gateway = range.gateway.as_ref().or(spec.gateway.as_ref()).and_then(|text| parse(text));
+        if let Some(gateway) = gateway.filter(|gateway| bounds.contains(*gateway)) {
+            verdict.warn(format!("spec.pools[{i}]: gateway {gateway} lies inside and is given out only on request"));
+        }
+        let servers = if range.dns_servers.is_empty() { &spec.dns_servers } else { &range.dns_servers };
+        for server in servers.iter().filter_map(|text| parse(text)).filter(|server| bounds.contains(*server)) {
+            verdict.warn(format!("spec.pools[{i}]: name server {server} lies inside and can be given out"));
+        }
+        let Some(subnet) = bounds.subnet else { continue };
+        if bounds.is_ipv4() && subnet.prefix_len() < 31 && bounds.contains(subnet.broadcast()) {
+            verdict.warn(format!("spec.pools[{i}]: broadcast address {} can be given out", subnet.broadcast()));
+        }
+        if bounds.start.is_none() && subnet.addr() != subnet.network() {
+            verdict.warn(format!("spec.pools[{i}]: addresses up to {} are never given out", subnet.addr()));
+        }
+    }
+}
+
+fn judge_requested(metadata: &ObjectMeta, verdict: &mut Verdict) {
+    let requested = metadata.annotations.as_ref().and_then(|all| all.get(annotation::REQUESTED_ADDRESS));
+    judge_address(
+        format!("metadata.annotations.{}", annotation::REQUESTED_ADDRESS),
+        requested.map_or("", String::as_str),
+        verdict,
+    );
+}
+
+fn identity(reference: &ObjectReference) -> [&str; 3] {
+    [&reference.name, &reference.namespace, &reference.kind].map(|part| part.as_deref().unwrap_or_default())
+}
+
+impl Admission for IPClaim {
+    fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
+        judge_requested(&self.metadata, verdict);
+        let pool = &self.spec.pool;
+        match old {
+            None => {
+                if is_blank(pool.name.as_ref()) {
+                    verdict.required("spec.pool.name", "name the pool to take an address from");
+                }
+                verdict.own_namespace("spec.pool", pool.namespace.as_deref(), namespace(self)); // HI-4
+            }
+            Some(old) if identity(pool) != identity(&old.spec.pool) => verdict.invalid("spec.pool", "is immutable"),
+            Some(_) => {}
+        }
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Admission for IPAddress {
+    fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
+        judge_requested(&self.metadata, verdict);
+        let spec = &self.spec;
+        let Some(old) = old else {
+            if is_blank(spec.pool.name.as_ref()) {
+                verdict.required("spec.pool.name", "name the pool the address comes from");
+            }
+            if is_blank(spec.claim.name.as_ref()) {
+                verdict.required("spec.claim.name", "name the claim that holds the address");
+            }
+            if parse(&spec.address).is_none() {
+                verdict.invalid("spec.address", format!("{:?} is not an IP address", spec.address));
+            }
+            return;
+        };
+        if spec.address != old.spec.address {
+            verdict.invalid("spec.address", "is immutable");
+        }
+        if identity(&spec.pool) != identity(&old.spec.pool) {
+            verdict.invalid("spec.pool", "is immutable");
+        }
+        if identity(&spec.claim) != identity(&old.spec.claim) {
+            verdict.invalid("spec.claim", "is immutable");
+        }
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
