@@ -5,7 +5,7 @@
 //! their changes routed to the queues that asked. A kind that the API server does not serve yet is asked for again every ten
 //! seconds while all others go on (P-12, K-96).
 
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,11 @@ pub struct WatchOptions {
 impl WatchOptions {
     pub fn optional() -> Self {
         Self { optional: true, ..Self::default() }
+    }
+
+    fn selects_as(&self, other: &Self) -> bool {
+        let selection = |o: &Self| (o.label_selector.clone(), o.field_selector.clone(), o.namespace.clone());
+        selection(self) == selection(other)
     }
 }
 
@@ -94,7 +99,6 @@ struct State {
 }
 
 struct Watch {
-    view: TypeId,
     kind: Kind,
     options: WatchOptions,
     store: Box<dyn Any + Send + Sync>,
@@ -125,11 +129,13 @@ impl Hub {
     pub fn store<K: Object>(&self, options: WatchOptions) -> Store<K> {
         let kind = Kind::of::<K>();
         let mut state = self.shared.state.lock();
-        let known = state.watches.iter().find(|w| w.view == TypeId::of::<K>() && w.options == options);
-        if let Some(store) = known.and_then(|watch| watch.store.downcast_ref::<Store<K>>()) {
-            return store.clone();
+        for watch in state.watches.iter_mut().filter(|watch| watch.options.selects_as(&options)) {
+            if let Some(store) = watch.store.downcast_ref::<Store<K>>() {
+                watch.options.optional &= options.optional; // needed if anyone needs it
+                return store.clone();
+            }
         }
-        if state.watches.iter().any(|watch| watch.kind.same_objects(&kind) && watch.options == options) {
+        if state.watches.iter().any(|watch| watch.kind.same_objects(&kind) && watch.options.selects_as(&options)) {
             tracing::warn!(%kind, "a kind is watched twice through different views");
         }
         let selective = options.label_selector.is_some() || options.field_selector.is_some();
@@ -137,8 +143,7 @@ impl Hub {
         let store = Store::new(selective, namespace);
         let informer = Informer { store: store.clone(), kind: kind.clone(), options: options.clone() };
         let face: Arc<dyn Face> = Arc::new(informer);
-        let watch =
-            Watch { view: TypeId::of::<K>(), kind, options, store: Box::new(store.clone()), face: face.clone() };
+        let watch = Watch { kind, options, store: Box::new(store.clone()), face: face.clone() };
         state.watches.push(watch);
         if let Some(tasks) = &state.tasks {
             face.start(&self.shared.client, &self.shared.options, tasks);
@@ -398,7 +403,7 @@ impl<K: Object> Watcher<K> {
         match code {
             Some(404) => {
                 if !self.store.is_missing() {
-                    tracing::info!(kind = %self.kind, "the API server does not serve this kind yet");
+                    tracing::debug!(kind = %self.kind, "the API server does not serve this kind yet");
                 }
                 self.store.stand(Standing::Missing);
                 return MISSING_RETRY;

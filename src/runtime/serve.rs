@@ -299,6 +299,9 @@ async fn may(writer: &Writer, token: String, verb: &str, path: &str) -> Result<A
 
 /// Counts and times the requests of a webhook server by path, under controller-runtime's names.
 pub fn observed(router: Router, metrics: Metrics) -> Router {
+    if !router.has_routes() {
+        return router; // axum refuses a layer over nothing
+    }
     router.route_layer(middleware::from_fn_with_state(metrics, observe))
 }
 

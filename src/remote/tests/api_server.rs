@@ -1,0 +1,119 @@
+//! A connection through its life, against a real API server that plays both clusters: the one of the kubeconfig in
+//! `CAPM3_TEST_KUBECONFIG`. Without it the test says that it is skipped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capm3_remote::{News, Outcome, Reason, Workloads};
+use capm3_runtime::{
+    ClientOptions, Key, Metrics, Preconditions, Queue, Reader, SystemDice, Tasks, WriteError, Writer, connect,
+};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn named(namespace: Option<&str>, name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.into()), namespace: namespace.map(Into::into), ..ObjectMeta::default() }
+}
+
+fn secret(namespace: &str, kubeconfig: &str) -> Secret {
+    let data = [("value".to_owned(), ByteString(kubeconfig.as_bytes().to_vec()))].into();
+    Secret { metadata: named(Some(namespace), "prod-kubeconfig"), data: Some(data), ..Secret::default() }
+}
+
+/// Asks again at every wake-up until the answer is as expected.
+async fn until(workloads: &Workloads, cluster: &Key, queue: &Queue, expected: impl Fn(&Outcome) -> bool) -> Outcome {
+    let mut last = String::new();
+    let wait = async {
+        loop {
+            let outcome = workloads.connect(cluster);
+            if expected(&outcome) {
+                return outcome;
+            }
+            if let Outcome::NotConnected(reason) = &outcome {
+                last = reason.to_string();
+            }
+            // The keys are what a controller would be woken by; the time is its safety net.
+            if let Ok(Some(key)) = timeout(Duration::from_secs(1), queue.take()).await {
+                queue.done(&key);
+            }
+        }
+    };
+    match timeout(SOON, wait).await {
+        Ok(outcome) => outcome,
+        Err(_) => panic!("not in time, last: {last}"),
+    }
+}
+
+#[tokio::test]
+async fn k_176_a_connection_comes_lives_and_goes() {
+    let Some(path) = std::env::var_os("CAPM3_TEST_KUBECONFIG") else {
+        println!("skipped: CAPM3_TEST_KUBECONFIG is not set");
+        return;
+    };
+    let kubeconfig = std::fs::read_to_string(&path).unwrap();
+    let client = connect(Some(PathBuf::from(path)), &ClientOptions::default()).await.unwrap();
+    let writer = Writer::uncached(client.clone());
+    let ns = format!("remote-{}", std::process::id());
+    writer.create(&Namespace { metadata: named(None, &ns), ..Namespace::default() }).await.unwrap();
+    let tasks = Tasks::new();
+    let workloads =
+        Workloads::new(Reader::new(client), "test".into(), Arc::new(SystemDice), Metrics::new(), tasks.clone());
+    let (queue, cluster) = (Queue::new("test"), Key::new(&ns, "prod"));
+    workloads.route(&queue, |cluster, news| match news {
+        News::Connected => vec![cluster.clone()],
+        News::Node(change) => vec![change.key()],
+    });
+
+    until(&workloads, &cluster, &queue, |o| matches!(o, Outcome::NotConnected(Reason::NoKubeconfig))).await;
+
+    let unreachable = kubeconfig.replace("127.0.0.1", "127.0.0.9");
+    let stored = writer.create(&secret(&ns, &unreachable)).await.unwrap();
+    until(&workloads, &cluster, &queue, |o| matches!(o, Outcome::NotConnected(Reason::Unreachable(_)))).await;
+    workloads.forget(&cluster);
+
+    let mut renewed = secret(&ns, &kubeconfig);
+    renewed.metadata.resource_version = stored.metadata.resource_version;
+    writer.replace(&renewed).await.unwrap();
+    let connected = until(&workloads, &cluster, &queue, |o| matches!(o, Outcome::Connected(_))).await;
+    let Outcome::Connected(workload) = connected else { unreachable!() };
+
+    let name = format!("node-{ns}");
+    writer.create(&Node { metadata: named(None, &name), ..Node::default() }).await.unwrap();
+    let woken = async {
+        loop {
+            let key = queue.take().await.unwrap();
+            queue.done(&key);
+            if key.name == name {
+                return;
+            }
+        }
+    };
+    timeout(SOON, woken).await.expect("a new Node wakes its route");
+    let node = workload.node(&name).expect("and is in the store");
+
+    let id = format!("metal3://{ns}/host/machine");
+    workload.set_provider_id(&node, &id).await.unwrap();
+    assert_eq!(workload.nodes_by_provider_id(&id).len(), 1, "own writes are read back");
+    let key = Key::new("", &name);
+    writer.delete::<Node>(&key, &Preconditions::none()).await.unwrap();
+    let again: Node = writer.create(&Node { metadata: named(None, &name), ..Node::default() }).await.unwrap();
+    let stale = workload.set_provider_id(&node, &id).await;
+    assert!(matches!(stale, Err(WriteError::Conflict(_))), "another Node of that name is not touched: {stale:?}");
+
+    // A server that no longer accepts the credentials.
+    let revoked = json!({"stringData": {"value": kubeconfig.replace("token: ", "token: no-longer-")}});
+    let key = cluster.sibling("prod-kubeconfig");
+    writer.patch::<Secret>(&key, revoked, &Preconditions::none()).await.unwrap();
+    workloads.forget(&cluster);
+    until(&workloads, &cluster, &queue, |o| matches!(o, Outcome::NotConnected(Reason::Unauthorized))).await;
+
+    writer.delete::<Node>(&Key::new("", &name), &Preconditions::same(&again)).await.unwrap();
+    tasks.stop();
+    assert!(tasks.drained(SOON).await);
+}
