@@ -1,3 +1,7 @@
 //! The parts of the world that surround the providers, played well enough that a provider cannot tell.
 
+pub mod host;
 pub mod room;
+
+/// What the [`host::Operator`] runs in.
+pub use capm3_runtime::Tasks;
