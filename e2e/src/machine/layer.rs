@@ -52,6 +52,11 @@ pub(crate) async fn ensure(cache: &Path) -> Result<PathBuf> {
     Ok(layer)
 }
 
+/// The layer that an earlier [`ensure`] made; for those who cannot make one.
+pub(crate) fn made(cache: &Path) -> Option<PathBuf> {
+    Some(cache.join(NAME)).filter(|layer| layer.exists())
+}
+
 async fn make(cache: &Path, layer: &Path) -> Result<()> {
     let draft = layer.with_extension("draft");
     let mount = cache.join("image-layer.mount");

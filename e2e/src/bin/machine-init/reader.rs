@@ -14,7 +14,7 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::root::SEED;
+use crate::root::{SEED, set_hostname};
 
 const DONE: &str = "/var/lib/cloud/machine-init.done";
 const SCRIPT: &str = "/var/lib/cloud/machine-init.runcmd";
@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         serde_json::from_slice(&fs::read(format!("{SEED}/meta_data.json"))?).context("meta_data.json")?;
     if let Some(name) = meta.get("local-hostname").or_else(|| meta.get("name")).and_then(Value::as_str) {
         fs::write("/etc/hostname", format!("{name}\n"))?;
-        rustix::system::sethostname(name.as_bytes())?;
+        set_hostname(name)?;
     }
     if Path::new(DONE).exists() {
         return Ok(ExitCode::SUCCESS);

@@ -117,8 +117,12 @@ fn furnish(manifest: &Manifest, outside: &Path, first_boot: bool) -> Result<()> 
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")?;
     // From the second boot on the disk knows the name, and the kubelet starts before cloud-init would set it.
     let hostname = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    rustix::system::sethostname(hostname.trim().as_bytes()).context("set the host name")?;
+    set_hostname(hostname.trim())?;
     Ok(())
+}
+
+pub(crate) fn set_hostname(name: &str) -> Result<()> {
+    fs::write("/proc/sys/kernel/hostname", name).context("set the host name")
 }
 
 /// kubeadm wants version 2 with its controllers, the kubelet wants what really rules. On a host of version 1 an empty version 2

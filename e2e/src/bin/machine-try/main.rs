@@ -19,7 +19,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use capm3_sim::room::{Build, ConfigDrive, HostId, Image, MachineRoom, Nic};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use machine::room::{Programs, Room, Site};
@@ -82,8 +81,11 @@ async fn inside(layer: &Path, folder: &Path, programs: &Path, endpoint: Option<&
     if let Some(endpoint) = endpoint {
         room.balance(endpoint.parse::<SocketAddr>().context("ENDPOINT is ADDRESS:PORT")?).await?;
     }
-    let mut orders = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(order) = orders.next_line().await? {
+    let (give, mut orders) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|order| give.blocking_send(order))
+    });
+    while let Some(order) = orders.recv().await {
         let started = Instant::now();
         match obey(&room, &folder, &order).await {
             Ok(state) => tracing::info!(%order, state, seconds = started.elapsed().as_secs_f32(), "done"),
