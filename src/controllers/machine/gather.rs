@@ -101,13 +101,7 @@ impl World {
                 self.live.claim = None;
                 self.answers.claim_is_live = true;
             }
-            Action::NameNode { node: name, provider_id } => {
-                if let Some(Nodes::Listed(nodes)) = &mut self.answers.nodes
-                    && let Some(node) = nodes.iter_mut().find(|node| node.name == *name)
-                {
-                    node.provider_id = Some(provider_id.clone());
-                }
-            }
+            Action::NameNode { .. } => self.answers.nodes = None, // the reply is among the Nodes, if it was sent at all
         }
     }
 }

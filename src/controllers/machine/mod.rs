@@ -149,7 +149,7 @@ impl Reconcile for Machines {
                     let stored = self.store_status(&world.machine, &decision.report).await?;
                     return match rest {
                         Rest::Done => Ok(stored),
-                        Rest::After(delay) => Ok(Next::After(delay)),
+                        Rest::After(delay) => Ok(sooner(stored, delay)),
                         Rest::Failed(problem) => Err(problem.into()),
                     };
                 }
@@ -241,6 +241,14 @@ impl Machines {
 
     fn jitter(&self, about: Duration) -> Duration {
         about.mul_f64(0.5 + (self.dice.roll() % 1000) as f64 / 1000.0)
+    }
+}
+
+/// `next`, but not later than `delay`.
+fn sooner(next: Next, delay: Duration) -> Next {
+    match next {
+        Next::Done => Next::After(delay),
+        Next::After(other) => Next::After(other.min(delay)),
     }
 }
 

@@ -1,0 +1,382 @@
+//! One machine through its life with the real runtime and a real API server: the one of the kubeconfig in
+//! `CAPM3_TEST_KUBECONFIG`. The test plays Cluster API and the host operator; the same server is the workload cluster.
+//! Without the variable the test says that it is skipped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Node, SecretMeta};
+use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Machine};
+use capm3_api::names::{finalizer, label};
+use capm3_core::conditions;
+use capm3_runtime::{
+    ClientOptions, Hub, HubOptions, Key, Metrics, Object, Options, Parts, Preconditions, Reader, Recorder, Setup,
+    SystemClock, SystemDice, Tasks, WriteError, Writer, connect,
+};
+use kube::Client;
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Site {
+    ns: String,
+    reader: Reader,
+    writer: Writer,
+    tasks: Tasks,
+}
+
+fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// A definition that accepts everything: for the kinds of others.
+fn open_definition(api_version: &str, kind: &str) -> Value {
+    let (group, version) = api_version.split_once('/').unwrap();
+    let singular = kind.to_lowercase();
+    let plural = if singular.ends_with('s') { format!("{singular}es") } else { format!("{singular}s") };
+    let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    json!({
+        "metadata": { "name": format!("{plural}.{group}") },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": { "kind": kind, "plural": plural, "singular": singular, "listKind": format!("{kind}List") },
+            "versions": [{
+                "name": version,
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": open },
+                "subresources": { "status": {} },
+            }],
+        },
+    })
+}
+
+impl Site {
+    /// A namespace with as many managers in it, which know nothing of each other.
+    async fn new(name: &str, managers: usize) -> Option<Self> {
+        let Some(path) = std::env::var_os("CAPM3_TEST_KUBECONFIG") else {
+            println!("skipped: CAPM3_TEST_KUBECONFIG is not set");
+            return None;
+        };
+        let kubeconfig = std::fs::read_to_string(&path).unwrap();
+        let client = connect(Some(PathBuf::from(path)), &ClientOptions::default()).await.unwrap();
+        let writer = Writer::uncached(client.clone());
+        install_definitions(&writer).await;
+
+        let ns = format!("{name}-{}", std::process::id());
+        let site = Self { ns, reader: Reader::new(client.clone()), writer, tasks: Tasks::new() };
+        site.create("v1", "Namespace", "namespaces", json!({ "metadata": { "name": site.ns } })).await;
+        for _ in 0..managers {
+            site.start_manager(client.clone()).await;
+        }
+        let secret = json!({
+            "metadata": { "name": "prod-kubeconfig", "namespace": site.ns },
+            "stringData": { "value": kubeconfig },
+        });
+        site.create("v1", "Secret", "secrets", secret).await;
+        Some(site)
+    }
+
+    async fn start_manager(&self, client: Client) {
+        let metrics = Metrics::new();
+        let hub = Hub::new(client, HubOptions { namespace: Some(self.ns.clone()), ..HubOptions::default() });
+        let clock = Arc::new(SystemClock);
+        let parts = Parts {
+            hub: hub.clone(),
+            recorder: Recorder::void(clock.clone()),
+            clock,
+            dice: Arc::new(SystemDice),
+            metrics: metrics.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let mut setup = Setup::new(parts, Options::default());
+        capm3_controllers::infra::register(&mut setup);
+        hub.start(&self.tasks);
+        timeout(SOON, hub.wait_synced()).await.unwrap_or_else(|_| panic!("waits for {:?}", hub.waiting_for()));
+        for controller in setup.into_controllers() {
+            controller.spawn(&metrics, &self.tasks);
+        }
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key::new(&self.ns, name)
+    }
+
+    async fn create(&self, api_version: &str, kind: &str, plural: &str, body: Value) -> Value {
+        let created = self.writer.create_dynamic(&resource(api_version, kind, plural), body).await.unwrap();
+        serde_json::to_value(created).unwrap()
+    }
+
+    async fn get<K: Object>(&self, name: &str) -> Option<K> {
+        self.reader.get(&self.key(name)).await.unwrap()
+    }
+
+    /// Waits until the object is as described; says what it last looked like when that does not happen.
+    async fn until<K: Object>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K {
+        let mut last = None;
+        let wait = async {
+            loop {
+                last = self.get::<K>(name).await;
+                if let Some(object) = last.clone().filter(|object| holds(object)) {
+                    return object;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = timeout(SOON, wait).await;
+        found.unwrap_or_else(|_| panic!("not in time: {what}: {last:#?}"))
+    }
+
+    async fn gone<K: Object>(&self, name: &str) {
+        let wait = async {
+            while self.get::<K>(name).await.is_some() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let outcome = timeout(SOON, wait).await;
+        if outcome.is_err() {
+            panic!("still there: {:#?}", self.get::<K>(name).await);
+        }
+    }
+
+    /// The host operator's part: which state the host is in.
+    async fn host_is(&self, name: &str, status: Value) {
+        self.writer
+            .patch_status::<BareMetalHost>(&self.key(name), json!({ "status": status }), &Preconditions::none())
+            .await
+            .unwrap();
+    }
+
+    async fn add_host(&self, name: &str, state: &str) -> String {
+        let secret = json!({ "metadata": { "name": format!("{name}-bmc"), "namespace": self.ns } });
+        self.create("v1", "Secret", "secrets", secret).await;
+        let body = json!({
+            "metadata": { "name": name, "namespace": self.ns },
+            "spec": { "online": true, "bmc": { "credentialsName": format!("{name}-bmc") } },
+        });
+        let host = self.create("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts", body).await;
+        self.host_is(name, json!({ "provisioning": { "state": state }, "poweredOn": true })).await;
+        host["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// Cluster API's part: the Cluster with its infrastructure.
+    async fn add_cluster(&self) {
+        let body = json!({
+            "metadata": { "name": "prod", "namespace": self.ns },
+            "spec": {
+                "infrastructureRef":
+                    { "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Cluster", "name": "prod" },
+            },
+        });
+        let cluster = self.create("cluster.x-k8s.io/v1beta2", "Cluster", "clusters", body).await;
+        let body = json!({
+            "metadata": {
+                "name": "prod",
+                "namespace": self.ns,
+                "labels": { label::CLUSTER_NAME: "prod" },
+                "ownerReferences": [owner("Cluster", &cluster)],
+            },
+            "spec": { "controlPlaneEndpoint": { "host": "192.0.2.1", "port": 6443 } },
+        });
+        self.create("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Cluster", "metal3clusters", body).await;
+        self.until::<Metal3Cluster>("prod", "Metal3Cluster is provisioned", |cluster| {
+            let status = cluster.status.clone().unwrap_or_default();
+            status.initialization.and_then(|i| i.provisioned) == Some(true)
+                && conditions::is_true(&status.conditions, "Ready")
+        })
+        .await;
+        let status = json!({ "status": { "initialization": { "infrastructureProvisioned": true } } });
+        self.writer.patch_status::<Cluster>(&self.key("prod"), status, &Preconditions::none()).await.unwrap();
+    }
+
+    async fn add_machine(&self, name: &str) {
+        let labels = json!({ label::CLUSTER_NAME: "prod" });
+        let body = json!({
+            "metadata": { "name": name, "namespace": self.ns, "labels": labels },
+            "spec": {
+                "clusterName": "prod",
+                "bootstrap": {
+                    "configRef": { "apiGroup": "b", "kind": "KubeadmConfig", "name": name },
+                    "dataSecretName": name,
+                },
+                "infrastructureRef":
+                    { "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": name },
+            },
+        });
+        let machine = self.create("cluster.x-k8s.io/v1beta2", "Machine", "machines", body).await;
+        let body = json!({
+            "metadata": {
+                "name": name, "namespace": self.ns, "labels": labels, "ownerReferences": [owner("Machine", &machine)],
+            },
+            "spec": { "image": { "url": "http://192.0.2.1/image.raw", "checksum": "abc", "diskFormat": "raw" } },
+        });
+        self.create("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Machine", "metal3machines", body).await;
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+fn owner(kind: &str, object: &Value) -> Value {
+    let meta = &object["metadata"];
+    json!({ "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": kind, "name": meta["name"], "uid": meta["uid"] })
+}
+
+async fn install_definitions(writer: &Writer) {
+    let crd = resource("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions");
+    let mut definitions = vec![
+        open_definition("cluster.x-k8s.io/v1beta2", "Cluster"),
+        open_definition("cluster.x-k8s.io/v1beta2", "Machine"),
+        open_definition("cluster.x-k8s.io/v1beta2", "MachineSet"),
+        open_definition("metal3.io/v1alpha1", "BareMetalHost"),
+    ];
+    for definition in capm3_api::crds::infrastructure().into_iter().chain(capm3_api::crds::ipam()) {
+        let mut definition = serde_json::to_value(definition).unwrap();
+        definition["spec"].as_object_mut().unwrap().remove("conversion"); // no webhook is running
+        definitions.push(definition);
+    }
+    for definition in definitions {
+        match writer.create_dynamic(&crd, definition).await {
+            Ok(_) | Err(WriteError::AlreadyExists(_)) => {}
+            Err(error) => panic!("{error}: {:?}", error.failure()),
+        }
+    }
+}
+
+fn consumer(host: &BareMetalHost) -> Option<&str> {
+    host.spec.consumer_ref.as_ref()?.name.as_deref()
+}
+
+fn message(machine: &Metal3Machine, kind: &str) -> String {
+    let status = machine.status.clone().unwrap_or_default();
+    conditions::get(&status.conditions, kind).map(|c| c.message.clone()).unwrap_or_default()
+}
+
+fn is_true(machine: &Metal3Machine, kind: &str) -> bool {
+    conditions::is_true(&machine.status.clone().unwrap_or_default().conditions, kind)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_from_waiting_to_gone() {
+    let Some(site) = Site::new("machine-life", 1).await else { return };
+    site.add_cluster().await;
+    site.add_machine("m1").await;
+    site.until::<Metal3Machine>("m1", "it says why it has no host", |machine| {
+        message(machine, "AssociateBareMetalHost") == "no BareMetalHost in this namespace"
+    })
+    .await;
+
+    let uid = site.add_host("host-0", "inspecting").await;
+    site.host_is("host-0", json!({ "provisioning": { "state": "available" } })).await;
+    let host = site.until::<BareMetalHost>("host-0", "claimed", |host| host.spec.image.is_some()).await;
+    assert_eq!(consumer(&host), Some("m1"));
+    assert_eq!(host.spec.user_data.map(|reference| reference.name).as_deref(), Some("m1"));
+    let machine = site.until::<Metal3Machine>("m1", "associated", |m| is_true(m, "AssociateBareMetalHost")).await;
+    assert_eq!(machine.metadata.finalizers, Some(vec![finalizer::MACHINE.to_owned()]));
+    let secret = site.get::<SecretMeta>("host-0-bmc").await.unwrap();
+    assert_eq!(secret.metadata.labels.unwrap()[label::CLUSTER_NAME], "prod");
+
+    let error = json!({ "errorType": "provisioning error", "errorMessage": "image is not there" });
+    site.host_is("host-0", error).await;
+    site.until::<Metal3Machine>("m1", "it shows the host's error", |machine| {
+        message(machine, "Ready").contains("host-0: provisioning error: image is not there")
+    })
+    .await;
+    let recovered = json!({ "errorType": "", "errorMessage": "", "provisioning": { "state": "provisioned" } });
+    site.host_is("host-0", recovered).await;
+    site.until::<Metal3Machine>("m1", "it waits for its Node", |machine| {
+        message(machine, "AssociateMetal3MachineMetaData").starts_with("waiting for a Node")
+    })
+    .await;
+
+    let node_name = format!("{}-node", site.ns);
+    let body = json!({ "metadata": { "name": node_name, "labels": { label::HOST_UUID: uid } } });
+    site.create("v1", "Node", "nodes", body).await;
+    let id = format!("metal3://{}/host-0/m1", site.ns);
+    let machine = site
+        .until::<Metal3Machine>("m1", "provisioned", |machine| {
+            let status = machine.status.clone().unwrap_or_default();
+            status.initialization.and_then(|i| i.provisioned) == Some(true) && is_true(machine, "Ready")
+        })
+        .await;
+    assert_eq!(machine.spec.provider_id.as_deref(), Some(id.as_str()));
+    let node: Node = site.reader.get(&Key::new("", &node_name)).await.unwrap().unwrap();
+    assert_eq!(node.spec.provider_id.as_deref(), Some(id.as_str()));
+
+    // A settled machine is only kept up, and not written itself.
+    let joined = json!({ "status": { "nodeRef": { "name": node_name } } });
+    site.writer.patch_status::<Machine>(&site.key("m1"), joined, &Preconditions::none()).await.unwrap();
+    let off = json!({ "spec": { "online": false } });
+    site.writer.patch::<BareMetalHost>(&site.key("host-0"), off, &Preconditions::none()).await.unwrap();
+    site.until::<BareMetalHost>("host-0", "on again", |host| host.spec.online == Some(true)).await;
+    let settled = site.get::<Metal3Machine>("m1").await.unwrap();
+    assert_eq!(settled.metadata.resource_version, machine.metadata.resource_version);
+
+    site.writer.delete::<Metal3Machine>(&site.key("m1"), &Preconditions::none()).await.unwrap();
+    let host = site.until::<BareMetalHost>("host-0", "cleared", |host| host.spec.image.is_none()).await;
+    assert_eq!((consumer(&host), host.spec.online), (Some("m1"), Some(false)));
+    site.host_is("host-0", json!({ "provisioning": { "state": "available" } })).await;
+    site.gone::<Metal3Machine>("m1").await;
+    let host = site.get::<BareMetalHost>("host-0").await.unwrap();
+    assert_eq!(host.spec.consumer_ref, None);
+    assert_eq!(host.metadata.labels.unwrap_or_default().get(label::CLUSTER_NAME), None);
+    let secret = site.get::<SecretMeta>("host-0-bmc").await.unwrap();
+    assert_eq!(secret.metadata.labels.unwrap_or_default().get(label::CLUSTER_NAME), None);
+
+    site.writer.delete::<Metal3Cluster>(&site.key("prod"), &Preconditions::none()).await.unwrap();
+    assert!(site.get::<Metal3Cluster>("prod").await.is_some(), "a Machine is left");
+    site.writer.delete::<Machine>(&site.key("m1"), &Preconditions::none()).await.unwrap();
+    site.gone::<Metal3Cluster>("prod").await;
+    let _ = site.writer.delete::<Node>(&Key::new("", &node_name), &Preconditions::none()).await;
+}
+
+/// N-1: more machines than hosts, all at once, under two managers that both believe they lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n_1_no_host_is_shared_and_no_machine_has_two() {
+    const HOSTS: usize = 10;
+    let Some(site) = Site::new("claim-burst", 2).await else { return };
+    site.add_cluster().await;
+    for i in 0..HOSTS {
+        site.add_host(&format!("host-{i}"), "available").await;
+    }
+    for i in 0..2 * HOSTS {
+        site.add_machine(&format!("m{i}")).await;
+    }
+    let mut claimed = std::collections::BTreeMap::new();
+    for i in 0..HOSTS {
+        let name = format!("host-{i}");
+        let host = site.until::<BareMetalHost>(&name, "claimed", |host| consumer(host).is_some()).await;
+        let other = claimed.insert(consumer(&host).unwrap().to_owned(), name);
+        assert_eq!(other, None, "a machine has two hosts");
+    }
+    for i in 0..2 * HOSTS {
+        let name = format!("m{i}");
+        let machine = site
+            .until::<Metal3Machine>(&name, "it has a host or says why not", |machine| {
+                let reason = message(machine, "AssociateBareMetalHost");
+                is_true(machine, "AssociateBareMetalHost") || reason.starts_with("none of 10 BareMetalHosts fits")
+            })
+            .await;
+        assert_eq!(is_true(&machine, "AssociateBareMetalHost"), claimed.contains_key(&name), "{name}");
+        if let Some(host) = claimed.get(&name) {
+            let annotation = &machine.metadata.annotations.unwrap_or_default()["metal3.io/BareMetalHost"];
+            assert_eq!(*annotation, format!("{}/{host}", site.ns));
+            let host = site.get::<BareMetalHost>(host).await.unwrap();
+            assert_eq!(consumer(&host), Some(name.as_str()), "no claim was written over");
+        }
+    }
+}
