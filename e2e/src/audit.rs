@@ -35,6 +35,11 @@ impl Requests {
     pub fn total(&self) -> u64 {
         self.counted.values().flat_map(BTreeMap::values).sum()
     }
+
+    /// Neither a request that counts nor an Event.
+    pub fn is_empty(&self) -> bool {
+        self.total() + self.events == 0
+    }
 }
 
 /// Counts what was received between two instants.

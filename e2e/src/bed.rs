@@ -1,14 +1,21 @@
 //! The handle that demo and scenarios hold: a running management cluster and what belongs to it.
 
 use ::kube::Client;
+use std::sync::Arc;
+
 use anyhow::Result;
+use jiff::Timestamp;
 
 use crate::console::{Console, spoken};
 use crate::paths::Paths;
 use crate::pki::Authority;
 use crate::programs::Programs;
 use crate::tools::Tools;
-use crate::{issuer, kube, management, node, releases};
+use crate::audit::{self, Requests};
+use crate::machine::room::Room;
+use crate::demo::Phases;
+use crate::summary::{Counted, Figures, Window};
+use crate::{hardware, issuer, kube, management, managers, node, releases};
 
 /// What the host operator serves: BareMetalHost and HardwareData.
 const HOST_CRDS: &str = include_str!("../manifests/host-crds.yaml");
@@ -20,6 +27,8 @@ pub struct Bed {
     pub programs: Programs,
     /// The administrator of the management cluster.
     pub client: Client,
+    /// Where provisioned hosts run.
+    pub room: Arc<Room>,
 }
 
 impl Bed {
@@ -35,7 +44,9 @@ impl Bed {
         node::start(&paths, &tools, &programs, &authority, &client).await?;
         console.step("management node is Ready: the real kubelet over containers that are processes");
         releases::prepare(&paths, &tools)?;
-        Ok(Bed { paths, console, tools, programs, client })
+        let room = hardware::start(&paths, &tools, &programs, client.clone()).await?;
+        console.step("machine room and host operator are open");
+        Ok(Bed { paths, console, tools, programs, client, room })
     }
 
     /// Installs the providers with clusterctl and waits until all are Available.
@@ -44,6 +55,35 @@ impl Bed {
         self.console
             .step("clusterctl has installed Cluster API, infrastructure metal3 and ipam metal3; all are Available");
         Ok(())
+    }
+
+    /// The real clusterctl, with template variables from the environment as a user sets them. Returns what it prints.
+    pub async fn clusterctl(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<String> {
+        releases::clusterctl(self, arguments, variables).await
+    }
+
+    /// Now, on the clock of the audit log.
+    pub fn audit_mark(&self) -> Timestamp {
+        audit::now()
+    }
+
+    /// What both managers asked of the API server in a stretch of time.
+    pub fn requests(&self, from: Timestamp, to: Timestamp) -> Result<Requests> {
+        audit::requests(&self.paths.audit_log(), from, to)
+    }
+
+    pub fn figures(&self, created: Window, deleted: Option<Window>, idle: Option<Window>) -> Result<Figures> {
+        let count = |window: Window| Ok::<_, anyhow::Error>(Counted { window, requests: self.requests(window.from, window.to)? });
+        Ok(Figures {
+            created: count(created)?,
+            deleted: deleted.map(count).transpose()?,
+            idle: idle.map(count).transpose()?,
+            usage: managers::usage()?,
+        })
+    }
+
+    pub fn write_summary(&self, figures: &Figures, phases: &Phases) -> Result<()> {
+        figures.write(&self.paths, &phases.0)
     }
 
     /// Until Ctrl-C: pid 1 is ended from outside.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::time::MissedTickBehavior;
 
-use crate::audit::{Figures, Window};
+use crate::summary::{Figures, Window};
 use crate::bed::Bed;
 use crate::console::spoken;
 use crate::life::Life;
@@ -33,7 +33,8 @@ pub async fn run(bed: &Bed) -> Result<()> {
     .await?;
     life.settled("demo", 3).await?;
     let created = Window { from, to: bed.audit_mark(), machines: 3 };
-    let mut figures = bed.figures(created, None)?;
+    let idle = rest(bed, created.machines).await;
+    let mut figures = bed.figures(created, None, Some(idle))?;
     tell(bed, &figures, &phases);
     if bed.console.terminal {
         bed.console.line(
@@ -58,7 +59,7 @@ pub async fn run(bed: &Bed) -> Result<()> {
         life.hosts_in("available", 5).await
     })
     .await?;
-    figures = bed.figures(created, Some(Window { from, to: bed.audit_mark(), machines: 4 }))?;
+    figures = bed.figures(created, Some(Window { from, to: bed.audit_mark(), machines: 4 }), Some(idle))?;
     tell(bed, &figures, &phases);
     bed.write_summary(&figures, &phases)
 }
@@ -96,6 +97,14 @@ pub async fn show<T>(
         Err(_) => bed.console.step(format_args!("{what}: failed after {}", spoken(start.elapsed()))),
     }
     result
+}
+
+/// A while in which nothing is asked of the cluster, to see what the managers ask meanwhile.
+async fn rest(bed: &Bed, machines: usize) -> Window {
+    let from = bed.audit_mark();
+    bed.console.step("resting for 20 s: how much do the managers ask of a settled cluster?");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    Window { from, to: bed.audit_mark(), machines }
 }
 
 /// The live tree until Ctrl-C, for whoever changes things from a second terminal.

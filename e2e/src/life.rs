@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
+use crate::hardware::boot_mac;
 use crate::kube::{Seen, apply, client, wait_for};
 use crate::site::*;
 use crate::view::{World, condition};
@@ -40,7 +41,7 @@ pub fn host(name: &str, annotations: &Value) -> [(Kind, Value); 2] {
                 "metadata": {"name": name, "annotations": annotations},
                 "spec": {
                     "online": true,
-                    "bootMACAddress": capm3_sim::host::boot_mac(name),
+                    "bootMACAddress": boot_mac(name),
                     "bootMode": "UEFI",
                     "bmc": {"address": format!("redfish://198.51.100.5/redfish/v1/Systems/{name}"), "credentialsName": secret},
                 },

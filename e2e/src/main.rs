@@ -9,8 +9,12 @@
 mod audit;
 mod bed;
 mod console;
+mod demo;
+mod hardware;
 mod issuer;
 mod kube;
+mod life;
+mod machine;
 mod management;
 mod managers;
 mod net;
@@ -20,20 +24,22 @@ mod pki;
 mod prerequisites;
 mod programs;
 mod releases;
+mod scenario;
+mod site;
 mod summary;
 mod supervisor;
 mod tools;
+mod view;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::bed::Bed;
 use crate::console::Console;
 use crate::paths::Paths;
-use crate::summary::BuildTimes;
 use crate::supervisor::Lock;
 use crate::tools::Tools;
 
@@ -54,6 +60,14 @@ struct Arguments {
 enum Job {
     /// Bring up the management cluster with all providers and keep it until Ctrl-C.
     Up,
+    /// Bring up a workload cluster and show it live.
+    Demo,
+    /// The scenarios with their assertions.
+    Test {
+        /// The long scenarios too.
+        #[arg(long)]
+        all: bool,
+    },
     /// End the running bed.
     Down,
     /// A shell (or one command) in the running bed, with kubectl and clusterctl set up.
@@ -91,13 +105,13 @@ async fn run() -> Result<ExitCode> {
             Tools::build(&paths, &console)?;
         }
         job if arguments.inside => return inside(job, paths, console).await,
-        _ => return outside(&paths, &console).await,
+        job => return outside(job, &paths, &console).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Before the namespaces: everything that needs the user's network, environment or terminal.
-async fn outside(paths: &Paths, console: &Console) -> Result<ExitCode> {
+async fn outside(job: &Job, paths: &Paths, console: &Console) -> Result<ExitCode> {
     prerequisites::to_run(paths)?;
     let lock = Lock::take(paths).await?;
     paths.reset()?;
@@ -106,8 +120,9 @@ async fn outside(paths: &Paths, console: &Console) -> Result<ExitCode> {
     let warm = start.elapsed();
     tools::build_ours(paths, console)?;
     let ours = start.elapsed() - warm;
-    let times = BuildTimes { cold: Tools::build_seconds(paths)?, warm: warm.as_secs_f64(), ours: ours.as_secs_f64() };
-    times.write(paths)?;
+    summary::note_build_times(paths, Tools::build_seconds(paths)?, warm, ours)?;
+    let real = hardware::make_image(paths, console).await;
+    ensure!(real || !matches!(job, Job::Test { .. }), "the bed's test insists on the real cloud-init");
     supervisor::enter(paths, lock, std::env::args().skip(1).collect()).await
 }
 
@@ -117,7 +132,7 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
     supervisor::private_folders()?;
     net::up()?;
     let log = std::fs::File::create(paths.log.join("bed.log"))?;
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Mutex::new(log)).init();
+    tracing_subscriber::fmt().with_env_filter("info,kube_client=off").with_ansi(false).with_writer(std::sync::Mutex::new(log)).init();
     let programs = programs::Programs::new(&paths.log);
     let work = async {
         let bed = Bed::start(paths.clone(), console, programs.clone()).await?;
@@ -126,6 +141,8 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
                 bed.install().await?;
                 bed.stay().await
             }
+            Job::Demo => demo::run(&bed).await,
+            Job::Test { .. } => scenario::run(&bed).await,
             Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
         }
     };

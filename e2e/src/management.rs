@@ -63,6 +63,7 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
             ("kubelet-certificate-authority", pki("ca.crt")),
             ("kubelet-client-certificate", pki("apiserver.crt")),
             ("kubelet-client-key", pki("apiserver.key")),
+            ("kubelet-preferred-address-types", "InternalIP".into()),
             ("service-account-issuer", "https://kubernetes.default.svc".into()),
             ("service-account-key-file", pki("sa.pub")),
             ("service-account-signing-key-file", pki("sa.key")),
@@ -96,6 +97,7 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
             ("root-ca-file", pki("ca.crt")),
             ("leader-elect", "false".into()),
             ("use-service-account-credentials", "true".into()),
+            ("flex-volume-plugin-dir", paths.state.join("volume-plugins").into()), // it makes the folder
         ],
     )?;
     start_one(

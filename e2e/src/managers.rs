@@ -17,20 +17,6 @@ pub enum Manager {
 pub const ALL: [Manager; 2] = [Manager::Infrastructure, Manager::Ipam];
 
 impl Manager {
-    pub fn namespace(self) -> &'static str {
-        match self {
-            Manager::Infrastructure => "capm3-system",
-            Manager::Ipam => "metal3-ipam-system",
-        }
-    }
-
-    pub fn deployment(self) -> &'static str {
-        match self {
-            Manager::Infrastructure => "capm3-controller-manager",
-            Manager::Ipam => "ipam-controller-manager",
-        }
-    }
-
     /// As the audit log names its ServiceAccount.
     pub fn user(self) -> &'static str {
         match self {

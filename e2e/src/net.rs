@@ -18,7 +18,7 @@ pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const SERVICE_RANGE: &str = "10.96.0.0/16";
 
 /// Addresses on the bridge: the site's own network, then the machines' networks.
-const ADDRESSES: [&str; 3] = ["198.51.100.1/24", "192.0.2.1/24", "10.96.0.1/32"];
+const ADDRESSES: [&str; 4] = ["198.51.100.1/24", "192.0.2.1/24", "203.0.113.1/24", "10.96.0.1/32"];
 
 pub fn up() -> Result<()> {
     let mut batch = format!("link set lo up\nlink add name {BRIDGE} type bridge\n");

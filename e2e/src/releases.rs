@@ -35,16 +35,16 @@ pub fn prepare(paths: &Paths, tools: &Tools) -> Result<()> {
 
 /// Installs all providers and waits until every Deployment is Available.
 pub async fn init(bed: &Bed) -> Result<()> {
-    clusterctl(bed, &["init", "--infrastructure", "metal3", "--ipam", "metal3", "--wait-providers"]).await?;
+    clusterctl(bed, &["init", "--infrastructure", "metal3", "--ipam", "metal3", "--wait-providers"], &[]).await?;
     Ok(())
 }
 
 /// Runs clusterctl against the management cluster and returns what it prints; its messages go to `clusterctl.log`.
-pub async fn clusterctl(bed: &Bed, arguments: &[&str]) -> Result<String> {
+pub async fn clusterctl(bed: &Bed, arguments: &[&str], variables: &[(&str, &str)]) -> Result<String> {
     let log = bed.paths.log.join("clusterctl.log");
     let messages = fs::File::options().create(true).append(true).open(&log)?;
     let mut command = bed.programs.command(bed.tools.path("clusterctl")?);
-    command.args(arguments).arg("--config").arg(bed.paths.clusterctl_config());
+    command.envs(variables.iter().copied()).args(arguments).arg("--config").arg(bed.paths.clusterctl_config());
     command.env("KUBECONFIG", bed.paths.kubeconfig()).env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
     command.env(REPOSITORY, bed.paths.root.join("clusterctl"));
     command.env("XDG_CONFIG_HOME", bed.paths.state.join("config")).stdin(Stdio::null()).stderr(messages);

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::audit::Window;
+use crate::summary::Window;
 use crate::bed::Bed;
 use crate::demo::{Phases, show, tell};
 use crate::kube::{Seen, apply, wait_for};
+use crate::managers::Manager;
 use crate::life::{ENDPOINT, Life, consumer, host, image};
 use crate::site::*;
 use crate::view::condition;
@@ -70,7 +71,7 @@ impl Run<'_> {
         })
         .await?;
         let created = Window { from, to: bed.audit_mark(), machines: 3 };
-        self.step(&site, quiet(&life)).await?;
+        let idle = self.step(&site, quiet(&life)).await?;
         self.step(&site, scale_up_with_a_crash(&life)).await?;
         let from = bed.audit_mark();
         self.step(&site, scale_down_with_crashes(&life)).await?;
@@ -87,7 +88,7 @@ impl Run<'_> {
             life.hosts_in("available", 5).await
         })
         .await?;
-        let figures = bed.figures(created, Some(deleted))?;
+        let figures = bed.figures(created, Some(deleted), Some(idle))?;
         tell(bed, &figures, &self.phases);
         bed.write_summary(&figures, &self.phases)
     }
@@ -108,16 +109,17 @@ async fn installed(bed: &Bed) -> Result<()> {
 }
 
 /// In half a minute of rest, neither manager sends anything but its lease.
-async fn quiet(life: &Life<'_>) -> Result<()> {
+async fn quiet(life: &Life<'_>) -> Result<Window> {
     let rest = Duration::from_secs(30);
     let from = life.bed.audit_mark();
     let before = life.site.list(METAL3_MACHINE).await?;
     tokio::time::sleep(rest).await; // what is waited for is that nothing happens
-    let requests = life.bed.requests(from, life.bed.audit_mark())?;
+    let idle = Window { from, to: life.bed.audit_mark(), machines: before.len() };
+    let requests = life.bed.requests(idle.from, idle.to)?;
     let after = life.site.list(METAL3_MACHINE).await?;
     ensure!(before == after, "a Metal3Machine changed at rest");
     ensure!(requests.is_empty(), "requests at rest: {requests:?}");
-    Ok(())
+    Ok(idle)
 }
 
 async fn scale_up_with_a_crash(life: &Life<'_>) -> Result<()> {
@@ -128,7 +130,7 @@ async fn scale_up_with_a_crash(life: &Life<'_>) -> Result<()> {
         Ok(if busy { Seen::Done(()) } else { Seen::Not("none".to_owned()) })
     })
     .await?;
-    life.bed.kill_manager("infra")?;
+    Manager::Infrastructure.kill()?;
     life.running("test1", 4).await?;
     life.settled("test1", 4).await
 }
@@ -141,8 +143,8 @@ async fn scale_down_with_crashes(life: &Life<'_>) -> Result<()> {
         Ok(if deleting { Seen::Done(()) } else { Seen::Not(format!("{} machines, none deleting", machines.len())) })
     })
     .await?;
-    life.bed.kill_manager("infra")?;
-    life.bed.kill_manager("ipam")?;
+    Manager::Infrastructure.kill()?;
+    Manager::Ipam.kill()?;
     life.running("test1", 2).await?;
     life.hosts_in("available", 3).await?;
     wait_for("two machines' addresses and nothing more", SHORT, async || {
@@ -238,7 +240,7 @@ impl Bad<'_> {
         self.remove("picky").await?;
         self.life.hosts_in("available", 1).await?;
 
-        let fail = |how: Value| json!({"metadata": {"annotations": {capm3_sim::host::FAIL_ANNOTATION: how}}});
+        let fail = |how: Value| json!({"metadata": {"annotations": {capm3_sim::host::FAIL: how}}});
         self.site().patch(HOST, "bad-0", fail(json!("provisioning"))).await?;
         self.machine("unlucky", json!({})).await?;
         self.says("unlucky", &["bad-0", "provisioning"]).await?;
@@ -293,24 +295,4 @@ fn merge(into: &mut Value, with: Value) {
     if let (Some(into), Value::Object(with)) = (into.as_object_mut(), with) {
         into.extend(with);
     }
-}
-
-/// Kills with SIGKILL every process of a manager; its kubelet starts it again.
-pub fn kill_processes(argument: &str) -> Result<()> {
-    let mut killed = 0;
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Some(pid) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<i32>().ok()) else { continue };
-        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
-        let mut arguments = line.split(|byte| *byte == 0);
-        if arguments.next() == Some(b"/manager") && arguments.any(|given| given == argument.as_bytes()) {
-            let pid = rustix::process::Pid::from_raw(pid).context("a process has a pid")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).context("kill a manager")?;
-            killed += 1;
-        }
-    }
-    if killed == 0 {
-        bail!("no manager runs with {argument}");
-    }
-    Ok(())
 }

@@ -1,120 +1,127 @@
 //! The figures of a run, printed at its end and kept in `target/bed/summary.json`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::audit::Requests;
-use crate::console::Console;
-use crate::managers::{self, Manager};
+use crate::audit::{Detail, Requests};
+use crate::managers::{Manager, Usage};
 use crate::paths::Paths;
 
-/// Fields keep the order in which a run learns them.
-#[derive(Default)]
-pub struct Summary {
-    fields: Map<String, Value>,
-    phases: Map<String, Value>,
-    requests: Map<String, Value>,
+/// A stretch of the run in which something happened to this many machines.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub machines: usize,
 }
 
-impl Summary {
-    /// How long a part of the run took.
-    pub fn phase(&mut self, name: &str, time: Duration) {
-        self.phases.insert(name.to_owned(), tenths(time.as_secs_f64()));
-    }
+/// The requests of a window.
+#[derive(Debug)]
+pub struct Counted {
+    pub window: Window,
+    pub requests: Requests,
+}
 
-    /// From the first Machine's creation until all were Running.
-    pub fn created(&mut self, requests: &Requests, machines: usize) {
-        self.fields.insert("requests_per_machine".to_owned(), per(requests.total(), machines));
-        self.fields.insert("events_per_machine".to_owned(), per(requests.events, machines));
-        self.detail("created", requests);
-    }
-
+#[derive(Debug)]
+pub struct Figures {
+    /// From the first Machine's creation until all ran.
+    pub created: Counted,
     /// From the deletion until the last host was free.
-    pub fn deleted(&mut self, requests: &Requests, machines: usize) {
-        self.fields.insert("requests_per_machine_deleted".to_owned(), per(requests.total(), machines));
-        self.detail("deleted", requests);
-    }
-
+    pub deleted: Option<Counted>,
     /// While nothing changed.
-    pub fn idle(&mut self, requests: &Requests, time: Duration) {
-        let per_minute = (requests.total() + requests.events) as f64 * 60.0 / time.as_secs_f64();
-        self.fields.insert("requests_idle_minute".to_owned(), tenths(per_minute));
-        self.detail("idle", requests);
+    pub idle: Option<Counted>,
+    pub usage: BTreeMap<Manager, Usage>,
+}
+
+impl Figures {
+    fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        let mut put = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
+        put("requests_per_machine", self.created.per_machine(self.created.requests.total()));
+        put("events_per_machine", self.created.per_machine(self.created.requests.events));
+        if let Some(deleted) = &self.deleted {
+            put("requests_per_machine_deleted", deleted.per_machine(deleted.requests.total()));
+        }
+        if let Some(idle) = &self.idle {
+            let sent = (idle.requests.total() + idle.requests.events) as f64;
+            put("requests_idle_minute", rounded(sent * 60.0 / idle.window.seconds()));
+        }
+        let of = |value: fn(&Usage) -> f64| json!(self.usage.iter().map(|(m, u)| (*m, rounded(value(u)))).collect::<BTreeMap<_, _>>());
+        put("rss_mib", of(|usage| usage.rss_mib));
+        put("cpu_seconds", of(|usage| usage.cpu_seconds));
+        fields
     }
 
-    fn detail(&mut self, phase: &str, requests: &Requests) {
-        self.requests.insert(
-            phase.to_owned(),
-            json!({"counted": requests.counted, "left_out": requests.left_out, "events": requests.events}),
-        );
-    }
-
-    /// Memory and CPU time of the managers as they are now.
-    pub fn usage(&mut self) -> Result<()> {
-        let usage = managers::usage()?;
-        let of = |value: fn(&managers::Usage) -> f64| -> BTreeMap<Manager, Value> {
-            usage.iter().map(|(manager, usage)| (*manager, hundredths(value(usage)))).collect()
-        };
-        self.fields.insert("rss_mib".to_owned(), json!(of(|usage| usage.rss_mib)));
-        self.fields.insert("cpu_seconds".to_owned(), json!(of(|usage| usage.cpu_seconds)));
-        Ok(())
-    }
-
-    pub fn write(&self, paths: &Paths) -> Result<()> {
-        let mut all = self.fields.clone();
-        all.insert("phases".to_owned(), self.phases.clone().into());
-        all.insert("requests".to_owned(), self.requests.clone().into());
-        let built = fs::read(build_file(paths)).context("build times")?;
+    /// Keeps everything, with the requests in detail, for those who compare runs.
+    pub fn write(&self, paths: &Paths, phases: &[(String, Duration)]) -> Result<()> {
+        let mut all = self.fields();
+        let phases: Map<_, _> = phases.iter().map(|(name, took)| (name.clone(), rounded(took.as_secs_f64()))).collect();
+        all.insert("phases".to_owned(), phases.into());
+        let windows = [("created", Some(&self.created)), ("deleted", self.deleted.as_ref()), ("idle", self.idle.as_ref())];
+        let requests = windows.into_iter().filter_map(|(name, counted)| Some((name.to_owned(), counted?.detail()))).collect();
+        all.insert("requests".to_owned(), Value::Object(requests));
+        let built = fs::read(build_times(paths)).context("build times")?;
         all.insert("build_seconds".to_owned(), serde_json::from_slice(&built)?);
         fs::write(paths.summary(), serde_json::to_string_pretty(&all)? + "\n")?;
         Ok(())
     }
+}
 
-    /// The figures for a person; detail stays in the file.
-    pub fn print(&self, console: &Console) {
-        for (name, value) in &self.fields {
-            console.line(format_args!("  {name:<30} {value}"));
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nWhat the two managers cost")?;
+        for (name, value) in self.fields() {
+            write!(f, "\n  {name:<58} {value}")?;
         }
-        for (name, seconds) in &self.phases {
-            console.line(format_args!("  {name:<30} {seconds} s"));
+        write!(f, "\n\nTheir requests while the machines came up")?;
+        let mut lines: Vec<_> = flat(&self.created.requests.counted).collect();
+        lines.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+        for (count, manager, request) in lines {
+            write!(f, "\n  {count:>4}  {manager:?} {request}")?;
         }
+        Ok(())
     }
 }
 
-/// What building cost: Go programs when each was built, the same look-up this time, and our own programs this time.
-#[derive(Serialize)]
-pub struct BuildTimes {
-    pub cold: f64,
-    pub warm: f64,
-    pub ours: f64,
+fn flat(detail: &Detail) -> impl Iterator<Item = (u64, Manager, &str)> {
+    detail.iter().flat_map(|(manager, requests)| requests.iter().map(|(request, count)| (*count, *manager, request.as_str())))
 }
 
-impl BuildTimes {
-    /// Left for the process inside the namespaces, which writes the summary.
-    pub fn write(&self, paths: &Paths) -> Result<()> {
-        let rounded = json!({"cold": tenths(self.cold), "warm": hundredths(self.warm), "ours": tenths(self.ours)});
-        Ok(fs::write(build_file(paths), serde_json::to_vec(&rounded)?)?)
+impl Counted {
+    fn per_machine(&self, count: u64) -> Value {
+        rounded(count as f64 / self.window.machines.max(1) as f64)
+    }
+
+    fn detail(&self) -> Value {
+        let Requests { counted, left_out, events } = &self.requests;
+        json!({"machines": self.window.machines, "counted": counted, "left_out": left_out, "events": events})
     }
 }
 
-fn build_file(paths: &Paths) -> impl AsRef<Path> {
+impl Window {
+    fn seconds(&self) -> f64 {
+        self.to.duration_since(self.from).as_secs_f64().max(1.0)
+    }
+}
+
+/// What building took, in seconds: the Go programs when they were built, the look at them this time, our own programs
+/// this time. Left for the process inside the namespaces, which writes the summary.
+pub fn note_build_times(paths: &Paths, cold: f64, warm: Duration, ours: Duration) -> Result<()> {
+    let times = json!({"cold": rounded(cold), "warm": rounded(warm.as_secs_f64()), "ours": rounded(ours.as_secs_f64())});
+    Ok(fs::write(build_times(paths), times.to_string())?)
+}
+
+fn build_times(paths: &Paths) -> PathBuf {
     paths.state.join("build.json")
 }
 
-fn per(count: u64, machines: usize) -> Value {
-    tenths(count as f64 / machines.max(1) as f64)
-}
-
-fn tenths(value: f64) -> Value {
-    ((value * 10.0).round() / 10.0).into()
-}
-
-fn hundredths(value: f64) -> Value {
+fn rounded(value: f64) -> Value {
     ((value * 100.0).round() / 100.0).into()
 }
