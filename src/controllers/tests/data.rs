@@ -11,8 +11,8 @@ use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataTemplate,
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_controllers::{data, ipam};
 use capm3_runtime::{
-    ClientOptions, Hub, HubOptions, Key, ListOptions, Metrics, Object, Options, Parts, Preconditions, Reader,
-    Recorder, Setup, SystemClock, SystemDice, Tasks, Writer, connect,
+    ClientOptions, Hub, HubOptions, Key, ListOptions, Metrics, Object, Options, Parts, Preconditions, Reader, Recorder,
+    Setup, SystemClock, SystemDice, Tasks, Writer, connect,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
@@ -116,9 +116,14 @@ impl Bed {
 
     /// A machine on a host, up to the claim that the machine controller would make.
     async fn machine(&self, name: &str) -> Metal3DataClaim {
-        let machine: Machine = self.create(name, json!({"spec": {"clusterName": "prod", "infrastructureRef": {
-            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": name,
-        }}})).await;
+        let machine: Machine = self
+            .create(
+                name,
+                json!({"spec": {"clusterName": "prod", "infrastructureRef": {
+                    "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": name,
+                }}}),
+            )
+            .await;
         self.create::<BareMetalHost>(&format!("{name}-host"), json!({
             "spec": {"bootMACAddress": "00:11:22:33:44:55", "online": true, "consumerRef": {"kind": "Metal3Machine", "name": name}},
         })).await;
@@ -133,14 +138,18 @@ impl Bed {
     }
 
     async fn claim(&self, name: &str, of: &Metal3Machine) -> Metal3DataClaim {
-        self.create(name, json!({
-            "metadata": {
-                "finalizers": ["metal3machine.infrastructure.cluster.x-k8s.io"],
-                "labels": {"cluster.x-k8s.io/cluster-name": "prod"},
-                "ownerReferences": [owner(of, "infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Machine", name)],
-            },
-            "spec": {"template": {"name": "workers", "namespace": self.namespace}},
-        })).await
+        self.create(
+            name,
+            json!({
+                "metadata": {
+                    "finalizers": ["metal3machine.infrastructure.cluster.x-k8s.io"],
+                    "labels": {"cluster.x-k8s.io/cluster-name": "prod"},
+                    "ownerReferences": [owner(of, "infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Machine", name)],
+                },
+                "spec": {"template": {"name": "workers", "namespace": self.namespace}},
+            }),
+        )
+        .await
     }
 
     /// As the machine controller lets go of its claim.
@@ -322,7 +331,9 @@ async fn an_empty_pool_is_told_and_recovers_when_it_grows() {
     bed.machine("m0").await;
     bed.rendered("m0").await;
     bed.machine("m1").await;
-    let told = |data: &Option<Metal3Data>| error_of(data).is_some_and(|text| text.starts_with("IP Allocation for prov failed : "));
+    let told = |data: &Option<Metal3Data>| {
+        error_of(data).is_some_and(|text| text.starts_with("IP Allocation for prov failed : "))
+    };
     bed.until::<Metal3Data>("workers-1", told).await;
 
     let patch = json!({"spec": {"pools": [{"start": "192.168.0.10", "end": "192.168.0.11"}]}});

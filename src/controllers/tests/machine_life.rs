@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Node, SecretMeta};
-use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Machine};
+use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine};
 use capm3_api::names::{finalizer, label};
 use capm3_core::conditions;
 use capm3_runtime::{
@@ -26,6 +26,8 @@ struct Site {
     reader: Reader,
     writer: Writer,
     tasks: Tasks,
+    /// The requests of the managers, without those of the test.
+    requests: Metrics,
 }
 
 fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -70,15 +72,18 @@ impl Site {
             return None;
         };
         let kubeconfig = std::fs::read_to_string(&path).unwrap();
-        let client = connect(Some(PathBuf::from(path)), &ClientOptions::default()).await.unwrap();
+        let client = connect(Some(PathBuf::from(&path)), &ClientOptions::default()).await.unwrap();
+        let requests = Metrics::new();
+        let options = ClientOptions { metrics: requests.clone(), ..ClientOptions::default() };
+        let counted = connect(Some(PathBuf::from(&path)), &options).await.unwrap();
         let writer = Writer::uncached(client.clone());
         install_definitions(&writer).await;
 
         let ns = format!("{name}-{}", std::process::id());
-        let site = Self { ns, reader: Reader::new(client.clone()), writer, tasks: Tasks::new() };
+        let site = Self { ns, reader: Reader::new(client), writer, tasks: Tasks::new(), requests };
         site.create("v1", "Namespace", "namespaces", json!({ "metadata": { "name": site.ns } })).await;
         for _ in 0..managers {
-            site.start_manager(client.clone()).await;
+            site.start_manager(counted.clone()).await;
         }
         let secret = json!({
             "metadata": { "name": "prod-kubeconfig", "namespace": site.ns },
@@ -102,11 +107,19 @@ impl Site {
         };
         let mut setup = Setup::new(parts, Options::default());
         capm3_controllers::infra::register(&mut setup);
+        capm3_controllers::ipam::register(&mut setup);
         hub.start(&self.tasks);
         timeout(SOON, hub.wait_synced()).await.unwrap_or_else(|_| panic!("waits for {:?}", hub.waiting_for()));
         for controller in setup.into_controllers() {
             controller.spawn(&metrics, &self.tasks);
         }
+    }
+
+    /// How many requests the managers have sent.
+    fn requests(&self) -> u64 {
+        let page = self.requests.render();
+        let lines = page.lines().filter(|line| line.starts_with("rest_client_requests_total{"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
     }
 
     fn key(&self, name: &str) -> Key {
@@ -201,6 +214,10 @@ impl Site {
     }
 
     async fn add_machine(&self, name: &str) {
+        self.add_machine_with(name, json!({})).await;
+    }
+
+    async fn add_machine_with(&self, name: &str, more: Value) {
         let labels = json!({ label::CLUSTER_NAME: "prod" });
         let body = json!({
             "metadata": { "name": name, "namespace": self.ns, "labels": labels },
@@ -215,11 +232,14 @@ impl Site {
             },
         });
         let machine = self.create("cluster.x-k8s.io/v1beta2", "Machine", "machines", body).await;
+        let mut spec =
+            json!({ "image": { "url": "http://192.0.2.1/image.raw", "checksum": "abc", "diskFormat": "raw" } });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = json!({
             "metadata": {
                 "name": name, "namespace": self.ns, "labels": labels, "ownerReferences": [owner("Machine", &machine)],
             },
-            "spec": { "image": { "url": "http://192.0.2.1/image.raw", "checksum": "abc", "diskFormat": "raw" } },
+            "spec": spec,
         });
         self.create("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Machine", "metal3machines", body).await;
     }
@@ -243,6 +263,8 @@ async fn install_definitions(writer: &Writer) {
         open_definition("cluster.x-k8s.io/v1beta2", "Machine"),
         open_definition("cluster.x-k8s.io/v1beta2", "MachineSet"),
         open_definition("metal3.io/v1alpha1", "BareMetalHost"),
+        open_definition("ipam.cluster.x-k8s.io/v1beta2", "IPAddressClaim"),
+        open_definition("ipam.cluster.x-k8s.io/v1beta2", "IPAddress"),
     ];
     for definition in capm3_api::crds::infrastructure().into_iter().chain(capm3_api::crds::ipam()) {
         let mut definition = serde_json::to_value(definition).unwrap();
@@ -379,4 +401,69 @@ async fn n_1_no_host_is_shared_and_no_machine_has_two() {
             assert_eq!(consumer(&host), Some(name.as_str()), "no claim was written over");
         }
     }
+}
+
+/// The whole way with rendered data and an address of a pool, there and back, within the requests that it may cost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_with_data_costs_few_requests() {
+    const CREATED_MAX: u64 = 26;
+    const DELETED_MAX: u64 = 24;
+    let Some(site) = Site::new("with-data", 1).await else { return };
+    site.add_cluster().await;
+    let pool = json!({
+        "metadata": { "name": "pool", "namespace": site.ns },
+        "spec": {
+            "namePrefix": "pool",
+            "clusterName": "prod",
+            "prefix": 24,
+            "gateway": "192.0.2.1",
+            "pools": [{ "start": "192.0.2.10", "end": "192.0.2.20" }],
+        },
+    });
+    site.create("ipam.metal3.io/v1alpha1", "IPPool", "ippools", pool).await;
+    let template = json!({
+        "metadata": { "name": "template", "namespace": site.ns },
+        "spec": {
+            "clusterName": "prod",
+            "metaData": { "objectNames": [{ "key": "name", "object": "machine" }] },
+            "networkData": {
+                "links": { "ethernets": [
+                    { "type": "phy", "id": "eth0", "mtu": 1500, "macAddress": { "string": "52:54:00:00:00:01" } },
+                ] },
+                "networks": { "ipv4": [
+                    { "id": "net0", "link": "eth0", "fromPoolRef": { "apiGroup": "ipam.metal3.io", "kind": "IPPool", "name": "pool" } },
+                ] },
+            },
+        },
+    });
+    let group = "infrastructure.cluster.x-k8s.io/v1beta2";
+    site.create(group, "Metal3DataTemplate", "metal3datatemplates", template).await;
+    let uid = site.add_host("host-0", "available").await;
+
+    let before = site.requests();
+    site.add_machine_with("m1", json!({ "dataTemplate": { "name": "template" } })).await;
+    let host = site.until::<BareMetalHost>("host-0", "deployed with data", |host| host.spec.image.is_some()).await;
+    assert_eq!(host.spec.meta_data.map(|reference| reference.name).as_deref(), Some("m1-metadata"));
+    assert_eq!(host.spec.network_data.map(|reference| reference.name).as_deref(), Some("m1-networkdata"));
+    site.host_is("host-0", json!({ "provisioning": { "state": "provisioned" } })).await;
+    let node_name = format!("{}-node", site.ns);
+    let body = json!({ "metadata": { "name": node_name, "labels": { label::HOST_UUID: uid } } });
+    site.create("v1", "Node", "nodes", body).await;
+    site.until::<Metal3Machine>("m1", "ready", |machine| {
+        is_true(machine, "Ready") && machine.spec.provider_id.is_some()
+    })
+    .await;
+    let created = site.requests() - before;
+
+    let before = site.requests();
+    site.writer.delete::<Metal3Machine>(&site.key("m1"), &Preconditions::none()).await.unwrap();
+    site.until::<BareMetalHost>("host-0", "cleared", |host| host.spec.image.is_none()).await;
+    site.host_is("host-0", json!({ "provisioning": { "state": "available" } })).await;
+    site.gone::<Metal3Machine>("m1").await;
+    site.gone::<Metal3DataClaim>("m1").await;
+    site.gone::<Metal3Data>("template-0").await;
+    let deleted = site.requests() - before;
+    println!("requests: {created} created, {deleted} deleted");
+    assert!(created <= CREATED_MAX && deleted <= DELETED_MAX, "{created} created, {deleted} deleted");
+    let _ = site.writer.delete::<Node>(&Key::new("", &node_name), &Preconditions::none()).await;
 }
