@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn host(spec: Value, annotations: Value) -> Host {
+    fn host(spec: &Value, annotations: &Value) -> Host {
         let metadata = json!({"namespace": "x", "name": "h", "annotations": annotations});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
     }
@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn images_need_a_known_scheme_and_a_checksum() {
-        let image = |image: Value| host(json!({"online": true, "image": image}), json!({}));
-        refuses(&image(json!({"url": "file:///etc/passwd", "checksum": "abc"})), "invalid scheme in URL, \"file\"");
-        refuses(&image(json!({"url": "no-url", "checksum": "abc"})), "invalid URI");
-        refuses(&image(json!({"url": "http://x/y"})), "checksum is required");
+        let image = |image: &Value| host(&json!({"online": true, "image": image}), &json!({}));
+        refuses(&image(&json!({"url": "file:///etc/passwd", "checksum": "abc"})), "invalid scheme in URL, \"file\"");
+        refuses(&image(&json!({"url": "no-url", "checksum": "abc"})), "invalid URI");
+        refuses(&image(&json!({"url": "http://x/y"})), "checksum is required");
         refuses(
-            &image(json!({"url": "http://x/y", "checksum": "a", "checksumType": "crc"})),
+            &image(&json!({"url": "http://x/y", "checksum": "a", "checksumType": "crc"})),
             "unknown checksumType crc",
         );
         for good in [
@@ -116,28 +116,28 @@ mod tests {
             json!({"url": "http://x/y.iso", "format": "live-iso"}),
             json!({"url": "oci://x/y"}),
         ] {
-            assert_eq!(admit(None, &image(good)), Ok(()));
+            assert_eq!(admit(None, &image(&good)), Ok(()));
         }
     }
 
     #[test]
     fn secrets_of_other_namespaces_and_bad_annotations_are_refused() {
         refuses(
-            &host(json!({"online": true, "userData": {"name": "s", "namespace": "y"}}), json!({})),
+            &host(&json!({"online": true, "userData": {"name": "s", "namespace": "y"}}), &json!({})),
             "userData: cross-namespace",
         );
-        refuses(&host(json!({"online": true}), json!({"inspect.metal3.io": "please"})), "invalid value");
-        refuses(&host(json!({"online": true}), json!({"reboot.metal3.io/x": "{\"mode\":\"cold\"}"})), "invalid mode");
-        refuses(&host(json!({"online": true}), json!({"baremetalhost.metal3.io/status": "{"})), "decoding status");
-        refuses(&host(json!({"online": false, "disablePowerOff": true}), json!({})), "power off disabled");
+        refuses(&host(&json!({"online": true}), &json!({"inspect.metal3.io": "please"})), "invalid value");
+        refuses(&host(&json!({"online": true}), &json!({"reboot.metal3.io/x": "{\"mode\":\"cold\"}"})), "invalid mode");
+        refuses(&host(&json!({"online": true}), &json!({"baremetalhost.metal3.io/status": "{"})), "decoding status");
+        refuses(&host(&json!({"online": false, "disablePowerOff": true}), &json!({})), "power off disabled");
         let fine =
             json!({"reboot.metal3.io": "", "reboot.metal3.io/key": "{\"mode\":\"hard\"}", "inspect.metal3.io": ""});
-        assert_eq!(admit(None, &host(json!({"online": true}), fine)), Ok(()));
+        assert_eq!(admit(None, &host(&json!({"online": true}), &fine)), Ok(()));
     }
 
     #[test]
     fn address_and_mac_stay() {
-        let old = host(json!({"bmc": {"address": "ipmi://a"}, "bootMACAddress": "AA:00:00:00:00:01"}), json!({}));
+        let old = host(&json!({"bmc": {"address": "ipmi://a"}, "bootMACAddress": "AA:00:00:00:00:01"}), &json!({}));
         let mut new = old.clone();
         new.spec.boot_mac_address = Some("aa:00:00:00:00:01".into());
         assert_eq!(admit(Some(&old), &new), Ok(()));

@@ -191,12 +191,10 @@ fn run(seen: &Seen<'_>) -> Plan {
         return plan;
     }
     match host.state() {
-        state::NONE if host.has_bmc() => go(seen, state::REGISTERING, host.status.clone()),
+        state::NONE | state::UNMANAGED if host.has_bmc() => go(seen, state::REGISTERING, host.status.clone()),
         state::NONE => {
             go(seen, state::UNMANAGED, Status { operational_status: "discovered".to_owned(), ..host.status.clone() })
         }
-        state::UNMANAGED if host.has_bmc() => go(seen, state::REGISTERING, host.status.clone()),
-        state::UNMANAGED => rest(),
         state::REGISTERING => {
             let next = if host.spec.externally_provisioned {
                 state::EXTERNALLY_PROVISIONED
@@ -226,7 +224,8 @@ fn run(seen: &Seen<'_>) -> Plan {
         state::DEPROVISIONING => deprovision(seen),
         state::POWERING_OFF_BEFORE_DELETE => power_off_before_delete(seen),
         state::DELETING => delete(seen),
-        _ => rest(), // a state of a newer operator: left alone
+        // An unmanaged host, or a state of a newer operator.
+        _ => rest(),
     }
 }
 
@@ -735,7 +734,7 @@ mod tests {
         gone: bool,
     }
 
-    fn world(spec: Value) -> World {
+    fn world(spec: &Value) -> World {
         let metadata = json!({"namespace": "metal3", "name": "node-0", "uid": "01ab", "generation": 1});
         World {
             host: serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap(),
@@ -752,7 +751,7 @@ mod tests {
     }
 
     fn managed() -> World {
-        world(json!({"online": false, "bmc": {"address": "ipmi://192.0.2.1", "credentialsName": "bmc"}}))
+        world(&json!({"online": false, "bmc": {"address": "ipmi://192.0.2.1", "credentialsName": "bmc"}}))
     }
 
     fn image() -> Image {
@@ -934,7 +933,7 @@ mod tests {
 
     #[test]
     fn a_host_without_management_controller_is_unmanaged() {
-        let mut world = world(json!({"online": true}));
+        let mut world = world(&json!({"online": true}));
         world.credentials = Credentials::Unnamed;
         world.goes(&["unmanaged"]);
         assert_eq!(world.host.status.operational_status, "discovered");

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 pub use admit::admit;
 pub use decide::{Bench, Credentials, Next, Plan, Seen, Step, decide};
 pub use drive::{Sources, config_drive};
-pub use run::{Operator, OperatorError, Options};
+pub use run::{Hardware, Operator, OperatorError, Options};
 pub use view::{
     FAIL, FINALIZER, HARDWARE_DATA_FINALIZER, HARDWARE_DETAILS, Host, INSPECT, REBOOT, SECRET_FINALIZER, SECRET_LABEL,
     Spec, Status,

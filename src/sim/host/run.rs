@@ -41,8 +41,11 @@ pub struct Options {
     pub workers: usize,
     pub clock: Arc<dyn Clock>,
     /// What an inspection finds, by host and `spec.bootMACAddress`.
-    pub hardware: Arc<dyn Fn(&HostId, Option<&str>) -> HardwareProfile + Send + Sync>,
+    pub hardware: Arc<Hardware>,
 }
+
+/// What stands under a host's name.
+pub type Hardware = dyn Fn(&HostId, Option<&str>) -> HardwareProfile + Send + Sync;
 
 impl Default for Options {
     fn default() -> Self {
