@@ -85,8 +85,10 @@ struct Entry<K> {
     version: Option<u64>,
 }
 
+type ValuesOf<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
+
 struct Index<K> {
-    values: Arc<dyn Fn(&K) -> Vec<String> + Send + Sync>,
+    values: ValuesOf<K>,
     keys: BTreeMap<String, BTreeSet<Key>>,
 }
 
@@ -144,7 +146,7 @@ impl<K: Object> Store<K> {
     /// Declares an index: every object is found under each of the values. Declaring it again replaces it.
     pub fn index(&self, name: &'static str, values: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) {
         let mut cache = self.shared.cache.write();
-        let mut index = Index { values: Arc::new(values), keys: BTreeMap::new() };
+        let mut index = Index { values: Box::new(values), keys: BTreeMap::new() };
         for (key, entry) in &cache.objects {
             index.add(key, &entry.object);
         }

@@ -1,6 +1,8 @@
 //! A connection through its life, against a real API server that plays both clusters: the one of the kubeconfig in
 //! `CAPM3_TEST_KUBECONFIG`. Without it the test says that it is skipped.
 
+#![expect(clippy::panic, reason = "a helper of the test")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

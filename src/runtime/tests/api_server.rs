@@ -1,6 +1,8 @@
 //! What the runtime relies on, asked of a real API server: the one of the kubeconfig in `CAPM3_TEST_KUBECONFIG`. Without it these
 //! tests say that they are skipped.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -246,6 +248,6 @@ async fn k_144_of_two_candidates_one_leads_and_the_other_follows_its_release() {
         sleep(Duration::from_secs(1)).await; // several renewals of a real lease
         stop.cancel();
     };
-    let (_, (), ()) =
-        timeout(SOON, async { tokio::join!(other, hold, term) }).await.expect("the other follows at once");
+    let all = Box::pin(async { tokio::join!(other, hold, term) });
+    timeout(SOON, all).await.expect("the other follows at once");
 }
