@@ -100,6 +100,7 @@ impl Runtime {
     }
 
     pub(crate) async fn run_sandbox(&self, config: v1::PodSandboxConfig) -> Result<String> {
+        self.refuse_if_stopping()?;
         let id = new_id();
         if !config.log_directory.is_empty() {
             std::fs::create_dir_all(&config.log_directory).context("making the log directory")?;
@@ -200,6 +201,7 @@ impl Runtime {
     }
 
     pub(crate) async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        self.refuse_if_stopping()?;
         let (spec, log, namespaces, name) = {
             let mut state = self.state.lock();
             let State { sandboxes, containers, .. } = &mut *state;
@@ -333,8 +335,15 @@ impl Runtime {
         sandbox::dial(namespace, port).await
     }
 
-    /// Ends all pods, at once rather than gracefully: whoever stops the runtime has stopped the kubelet before.
+    /// A kubelet that is still there keeps its connection and would begin everything again.
+    fn refuse_if_stopping(&self) -> Result<()> {
+        if self.tasks.is_closed() { bail!("the runtime is stopping") } else { Ok(()) }
+    }
+
+    /// Ends all pods, at once rather than gracefully: whoever stops the runtime has stopped the kubelet before. What is
+    /// half begun at this moment ends with the process.
     pub(crate) async fn shut_down(&self) {
+        self.tasks.close();
         let (containers, sandboxes): (Vec<_>, Vec<_>) = {
             let state = self.state.lock();
             (state.containers.keys().cloned().collect(), state.sandboxes.keys().cloned().collect())
@@ -349,8 +358,6 @@ impl Runtime {
                 tracing::warn!(error = format!("{error:#}"), "sandbox not removed");
             }
         }
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 }
 

@@ -81,11 +81,16 @@ impl Streaming {
         Ok(url)
     }
 
+    /// Serves until dropped, and drops its connections then: nobody waits for a forgotten port-forward.
     pub(crate) async fn serve(self: Arc<Self>) -> Result<()> {
+        let mut connections = JoinSet::new();
         loop {
-            let (connection, _) = self.listener.accept().await.context("accepting a stream")?;
+            let (connection, _) = tokio::select! {
+                accepted = self.listener.accept() => accepted.context("accepting a stream")?,
+                Some(_) = connections.join_next() => continue,
+            };
             let this = self.clone();
-            self.runtime.tasks.spawn(async move {
+            connections.spawn(async move {
                 if let Err(error) = this.connection(connection).await {
                     tracing::warn!(error = format!("{error:#}"), "stream failed");
                 }
