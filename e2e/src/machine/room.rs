@@ -87,18 +87,6 @@ impl Room {
         self.folder(host).join("console.log")
     }
 
-    /// Cuts the power of every machine; for an orderly end.
-    pub(crate) async fn close(&self) {
-        let slots = std::mem::take(&mut *self.slots.lock().await);
-        for (host, slot) in slots {
-            if let Some(machine) = &mut *slot.lock().await
-                && let Err(error) = self.switch_off(&host, machine).await
-            {
-                tracing::warn!(host = %host.name, error = format!("{error:#}"), "a machine did not switch off");
-            }
-        }
-    }
-
     /// A host that was deleted and made again under the same name is the same metal: what its earlier self left goes.
     async fn evict_namesakes(&self, host: &HostId) -> Result<()> {
         let namesake = |other: &HostId| other != host && other.namespace == host.namespace && other.name == host.name;

@@ -92,8 +92,7 @@ async fn inside(layer: &Path, folder: &Path, programs: &Path, endpoint: Option<&
             Err(error) => tracing::error!(%order, error = format!("{error:#}"), "failed"),
         }
     }
-    room.close().await;
-    Ok(())
+    Ok(()) // and the end of pid 1 is the end of its machines
 }
 
 async fn obey(room: &Room, folder: &Path, order: &str) -> Result<String> {
