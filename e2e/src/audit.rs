@@ -50,10 +50,10 @@ pub fn requests(log: &Path, from: Timestamp, to: Timestamp) -> Result<Requests> 
         let line = line?;
         let ours = managers::ALL.into_iter().find(|manager| line.contains(manager.user()));
         // The last line may be half written.
-        if let (Some(manager), Ok(entry)) = (ours, serde_json::from_str::<Entry>(&line)) {
-            if entry.user.username == manager.user() {
-                entries.push((manager, entry));
-            }
+        if let (Some(manager), Ok(entry)) = (ours, serde_json::from_str::<Entry>(&line))
+            && entry.user.username == manager.user()
+        {
+            entries.push((manager, entry));
         }
     }
     Ok(count(entries, from, to))

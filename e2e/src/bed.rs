@@ -1,20 +1,17 @@
 //! The handle that demo and scenarios hold: a running management cluster and what belongs to it.
 
 use ::kube::Client;
-use std::sync::Arc;
-
 use anyhow::Result;
 use jiff::Timestamp;
 
+use crate::audit::{self, Requests};
 use crate::console::{Console, spoken};
+use crate::demo::Phases;
 use crate::paths::Paths;
 use crate::pki::Authority;
 use crate::programs::Programs;
-use crate::tools::Tools;
-use crate::audit::{self, Requests};
-use crate::machine::room::Room;
-use crate::demo::Phases;
 use crate::summary::{Counted, Figures, Window};
+use crate::tools::Tools;
 use crate::{hardware, issuer, kube, management, managers, node, releases};
 
 /// What the host operator serves: BareMetalHost and HardwareData.
@@ -27,8 +24,6 @@ pub struct Bed {
     pub programs: Programs,
     /// The administrator of the management cluster.
     pub client: Client,
-    /// Where provisioned hosts run.
-    pub room: Arc<Room>,
 }
 
 impl Bed {
@@ -44,9 +39,9 @@ impl Bed {
         node::start(&paths, &tools, &programs, &authority, &client).await?;
         console.step("management node is Ready: the real kubelet over containers that are processes");
         releases::prepare(&paths, &tools)?;
-        let room = hardware::start(&paths, &tools, &programs, client.clone()).await?;
+        hardware::start(&paths, &tools, &programs, client.clone()).await?;
         console.step("machine room and host operator are open");
-        Ok(Bed { paths, console, tools, programs, client, room })
+        Ok(Bed { paths, console, tools, programs, client })
     }
 
     /// Installs the providers with clusterctl and waits until all are Available.
@@ -73,7 +68,9 @@ impl Bed {
     }
 
     pub fn figures(&self, created: Window, deleted: Option<Window>, idle: Option<Window>) -> Result<Figures> {
-        let count = |window: Window| Ok::<_, anyhow::Error>(Counted { window, requests: self.requests(window.from, window.to)? });
+        let count = |window: Window| {
+            Ok::<_, anyhow::Error>(Counted { window, requests: self.requests(window.from, window.to)? })
+        };
         Ok(Figures {
             created: count(created)?,
             deleted: deleted.map(count).transpose()?,

@@ -41,17 +41,17 @@ pub async fn make_image(paths: &Paths, console: &Console) -> bool {
 }
 
 /// Opens the machine room and starts the host operator; its CRDs must be served.
-pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, client: Client) -> Result<Arc<Room>> {
+pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, client: Client) -> Result<()> {
     let room = Arc::new(open(paths, tools)?);
     room.balance(SocketAddr::new(ENDPOINT.into(), ENDPOINT_PORT)).await.context("the site's load balancer")?;
     let options = Options { hardware: Arc::new(profile), ..Options::default() };
-    let (tasks, operated) = (Tasks::new(), Arc::clone(&room));
+    let tasks = Tasks::new();
     programs.task("host operator", async move {
-        Operator::spawn(client, operated, options, &tasks).await;
+        Operator::spawn(client, room, options, &tasks).await;
         tasks.stopping().cancelled().await;
         Err(anyhow!(tasks.failure().unwrap_or_default()))
     });
-    Ok(room)
+    Ok(())
 }
 
 fn open(paths: &Paths, tools: &Tools) -> Result<Room> {

@@ -35,13 +35,16 @@ pub async fn run(client: Client) -> Result<()> {
     let woken = Arc::new(Notify::new());
     let mut watches = JoinSet::new();
     let kind = kube::core::GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate");
-    let certificates = watch(&client, ApiResource::from_gvk(&kind), &woken, &mut watches);
+    let certificates = watch(&client, &ApiResource::from_gvk(&kind), &woken, &mut watches);
     let targets = [
         ApiResource::erase::<CustomResourceDefinition>(&()),
         ApiResource::erase::<MutatingWebhookConfiguration>(&()),
         ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
     ]
-    .map(|resource| (resource.clone(), watch(&client, resource, &woken, &mut watches)));
+    .map(|resource| {
+        let store = watch(&client, &resource, &woken, &mut watches);
+        (resource, store)
+    });
 
     let mut issued = BTreeMap::new();
     loop {
@@ -62,13 +65,13 @@ pub async fn run(client: Client) -> Result<()> {
 
 fn watch(
     client: &Client,
-    resource: ApiResource,
+    resource: &ApiResource,
     woken: &Arc<Notify>,
     watches: &mut JoinSet<()>,
 ) -> Store<DynamicObject> {
     let writer = reflector::store::Writer::new(resource.clone());
     let store = writer.as_reader();
-    let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    let api = Api::<DynamicObject>::all_with(client.clone(), resource);
     let woken = Arc::clone(woken);
     watches.spawn(async move {
         let changes = reflector::reflector(writer, watcher(api, watcher::Config::default()).default_backoff());

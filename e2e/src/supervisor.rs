@@ -8,6 +8,7 @@
 use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::console::Console;
 use crate::paths::Paths;
 use crate::releases;
 use crate::tools::Tools;
@@ -137,14 +139,43 @@ pub fn private_folders() -> Result<()> {
         ensure!(status.success(), "mount a tmpfs on {folder}");
     }
     fs::create_dir_all(RUN)?;
+    let no_names = format!("{RUN}/resolv.conf"); // there is no name server in the bed, and none is waited for
+    fs::write(&no_names, "")?;
+    if Path::new("/etc/resolv.conf").is_file() {
+        let status = Command::new("mount").args(["--bind", &no_names, "/etc/resolv.conf"]).status()?;
+        ensure!(status.success(), "mount an empty /etc/resolv.conf");
+    }
     fs::write("/proc/sys/kernel/hostname", "management").context("set the host name of the bed")?;
     Ok(())
 }
 
+/// `workload …` in the shell is kubectl for a workload cluster: the first one, or what NAMESPACE and CLUSTER say.
+const WORKLOAD: &str = r#"#!/bin/sh
+set -e
+: "${NAMESPACE:=metal3}"
+first='{.items[0].metadata.name}'
+: "${CLUSTER:=$(kubectl --namespace "$NAMESPACE" get clusters.cluster.x-k8s.io --output jsonpath="$first")}"
+config=/run/capm3-bed/$NAMESPACE-$CLUSTER.kubeconfig
+clusterctl get kubeconfig "$CLUSTER" --namespace "$NAMESPACE" >"$config.new"
+mv "$config.new" "$config"
+exec kubectl --kubeconfig "$config" "$@"
+"#;
+
+const WELCOME: &str =
+    "kubectl and clusterctl speak to the management cluster, `workload` is kubectl for the workload cluster:
+  kubectl get machines,bmh -A      workload get nodes -o wide
+Leave with Ctrl-D; the bed goes on.";
+
 /// A shell, or the command given, inside the running bed.
-pub fn shell(paths: &Paths, tools: &Tools, command: &[String]) -> Result<ExitCode> {
+pub fn shell(paths: &Paths, tools: &Tools, console: &Console, command: &[String]) -> Result<ExitCode> {
     let inner = inner(paths).context("no bed runs in this checkout: `cargo bed up` or `make demo` starts one")?;
     let mut path: Vec<_> = tools.folders().iter().map(|folder| folder.display().to_string()).collect();
+    let scripts = paths.state.join("scripts");
+    fs::create_dir_all(&scripts)?;
+    let workload = scripts.join("workload");
+    fs::write(&workload, WORKLOAD)?;
+    fs::set_permissions(&workload, fs::Permissions::from_mode(0o755))?;
+    path.insert(0, scripts.display().to_string());
     path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
     let mut enter = Command::new("nsenter");
     enter.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--target", &inner.to_string(), "--wd=."]);
@@ -158,7 +189,10 @@ pub fn shell(paths: &Paths, tools: &Tools, command: &[String]) -> Result<ExitCod
     enter.env("KUBECONFIG", paths.kubeconfig()).env("CLUSTERCTL_CONFIG", paths.clusterctl_config());
     enter.env(releases::REPOSITORY, paths.root.join("clusterctl"));
     match command {
-        [] => enter.args(["bash", "--norc", "--noprofile", "-i"]),
+        [] => {
+            console.line(WELCOME);
+            enter.args(["bash", "--norc", "--noprofile", "-i"])
+        }
         command => enter.args(command),
     };
     let status = enter.status().context("start nsenter")?;
