@@ -1,6 +1,13 @@
 //! Data templates and pools together on a real API server: the one of the kubeconfig in `CAPM3_TEST_KUBECONFIG`. Without it
 //! these tests say that they are skipped.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "the bed of the tests, outside their functions"
+)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

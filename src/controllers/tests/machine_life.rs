@@ -74,7 +74,8 @@ impl Site {
         let kubeconfig = std::fs::read_to_string(&path).unwrap();
         let client = connect(Some(PathBuf::from(&path)), &ClientOptions::default()).await.unwrap();
         let requests = Metrics::new();
-        let options = ClientOptions { metrics: requests.clone(), ..ClientOptions::default() };
+        let (metrics, user_agent) = (requests.clone(), "managers-of-the-test".to_owned());
+        let options = ClientOptions { metrics, user_agent, ..ClientOptions::default() };
         let counted = connect(Some(PathBuf::from(&path)), &options).await.unwrap();
         let writer = Writer::uncached(client.clone());
         install_definitions(&writer).await;

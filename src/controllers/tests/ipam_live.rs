@@ -1,0 +1,174 @@
+//! The pool controller against a real API server, when `CAPM3_TEST_KUBECONFIG` names one with the IPAM CRDs; otherwise skipped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use capm3_controllers::ipam;
+use capm3_runtime::{
+    ClientOptions, Hub, HubOptions, Metrics, Options, Parts, Recorder, Setup, SystemClock, SystemDice, Tasks, connect,
+};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+struct Live {
+    client: Client,
+    namespace: String,
+    tasks: Tasks,
+}
+
+impl Live {
+    fn api(&self, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk_with_plural(&gvk, plural))
+    }
+
+    fn m3(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
+        self.api("ipam.metal3.io", "v1alpha1", kind, plural)
+    }
+
+    fn capi(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
+        self.api("ipam.cluster.x-k8s.io", "v1beta2", kind, plural)
+    }
+
+    async fn pool(&self, name: &str, last: u8) {
+        self.create(
+            &self.m3("IPPool", "ippools"),
+            json!({
+                "apiVersion": "ipam.metal3.io/v1alpha1", "kind": "IPPool", "metadata": {"name": name},
+                "spec": {"namePrefix": name, "prefix": 24, "gateway": "192.0.2.1",
+                         "pools": [{"start": "192.0.2.10", "end": format!("192.0.2.{last}")}]},
+            }),
+        )
+        .await;
+    }
+
+    async fn claim(&self, name: &str, pool: &str) {
+        self.create(&self.m3("IPClaim", "ipclaims"), json!({
+            "apiVersion": "ipam.metal3.io/v1alpha1", "kind": "IPClaim", "metadata": {"name": name}, "spec": {"pool": {"name": pool}},
+        }))
+        .await;
+    }
+
+    async fn capi_claim(&self, name: &str, pool: &str) {
+        self.create(
+            &self.capi("IPAddressClaim", "ipaddressclaims"),
+            json!({
+                "apiVersion": "ipam.cluster.x-k8s.io/v1beta2", "kind": "IPAddressClaim", "metadata": {"name": name},
+                "spec": {"poolRef": {"apiGroup": "ipam.metal3.io", "kind": "IPPool", "name": pool}},
+            }),
+        )
+        .await;
+    }
+
+    async fn create(&self, api: &Api<DynamicObject>, object: Value) {
+        api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+
+    /// Waits until the objects of a kind, as JSON, look as wanted.
+    async fn until(&self, what: &str, api: &Api<DynamicObject>, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let mut seen = Vec::new();
+        for _ in 0..400 {
+            let list = api.list(&Default::default()).await.unwrap();
+            seen = list.items.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
+            if wanted(&seen) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{what} never came; there is {}", serde_json::to_string_pretty(&seen).unwrap());
+    }
+}
+
+async fn live() -> Option<Live> {
+    let Ok(kubeconfig) = std::env::var("CAPM3_TEST_KUBECONFIG") else {
+        eprintln!("skipped: CAPM3_TEST_KUBECONFIG is not set");
+        return None;
+    };
+    let client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
+    let namespace = format!("ipam-live-{:08x}", fastrand::u32(..));
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(client.clone());
+    namespaces.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+
+    let (tasks, metrics, clock) = (Tasks::new(), Metrics::new(), Arc::new(SystemClock));
+    let hub = Hub::new(client.clone(), HubOptions { namespace: Some(namespace.clone()), ..HubOptions::default() });
+    let parts = Parts {
+        hub: hub.clone(),
+        recorder: Recorder::void(clock.clone()),
+        clock,
+        dice: Arc::new(SystemDice),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    };
+    let mut setup = Setup::new(parts, Options::default());
+    ipam::register(&mut setup);
+    hub.start(&tasks);
+    hub.wait_synced().await;
+    setup.into_controllers().into_iter().for_each(|controller| controller.spawn(&metrics, &tasks));
+    Some(Live { client, namespace, tasks })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_both_kinds_come_and_go() {
+    let Some(live) = live().await else { return };
+    let (pools, claims) = (live.m3("IPPool", "ippools"), live.m3("IPClaim", "ipclaims"));
+    let (addresses, capi_addresses) = (live.m3("IPAddress", "ipaddresses"), live.capi("IPAddress", "ipaddresses"));
+    let capi_claims = live.capi("IPAddressClaim", "ipaddressclaims");
+    live.pool("small", 13).await;
+    for n in 0..3 {
+        live.claim(&format!("m{n}"), "small").await;
+    }
+    live.capi_claim("c0", "small").await;
+    let answered = |claim: &Value| claim["status"]["address"]["name"].is_string();
+    live.until("three answers", &claims, |all| all.len() == 3 && all.iter().all(answered)).await;
+    let ready = |claim: &Value| {
+        claim["status"]["conditions"][0]["status"] == "True" && claim["status"]["addressRef"]["name"].is_string()
+    };
+    live.until("a ready claim", &capi_claims, |all| all.iter().all(ready)).await;
+    live.until("three addresses", &addresses, |all| all.len() == 3).await;
+    live.until("one address", &capi_addresses, |all| all.len() == 1 && all[0]["spec"]["prefix"] == 24).await;
+    live.until("four entries", &pools, |all| all[0]["status"]["indexes"].as_object().is_some_and(|map| map.len() == 4))
+        .await;
+
+    // The pool is full: the next claim is told so, and served when another goes.
+    live.claim("late", "small").await;
+    let told = |all: &[Value]| all.iter().any(|claim| claim["status"]["errorMessage"] == "Exhausted IP Pools");
+    live.until("a message", &claims, told).await;
+    claims.delete("m1", &DeleteParams::default()).await.unwrap();
+    live.until("the late claim", &claims, |all| all.len() == 3 && all.iter().all(answered)).await;
+
+    // A claim in use is kept; the pool goes last.
+    let hold =
+        json!({"metadata": {"finalizers": ["metal3data.infrastructure.cluster.x-k8s.io", "ipclaim.ipam.metal3.io"]}});
+    claims.patch("m0", &PatchParams::default(), &Patch::Merge(&hold)).await.unwrap();
+    for name in ["m0", "m2", "late"] {
+        claims.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    capi_claims.delete("c0", &DeleteParams::default()).await.unwrap();
+    pools.delete("small", &DeleteParams::default()).await.unwrap();
+    live.until("one address held", &addresses, |all| all.len() == 1).await;
+    live.until("no address", &capi_addresses, <[Value]>::is_empty).await;
+    let release = json!({"metadata": {"finalizers": ["ipclaim.ipam.metal3.io"]}});
+    claims.patch("m0", &PatchParams::default(), &Patch::Merge(&release)).await.unwrap();
+    live.until("no claims", &claims, <[Value]>::is_empty).await;
+    live.until("no addresses", &addresses, <[Value]>::is_empty).await;
+    live.until("no pool", &pools, <[Value]>::is_empty).await;
+    live.tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_claims_at_once_get_different_addresses() {
+    let Some(live) = live().await else { return };
+    live.pool("wide", 250).await;
+    let names: Vec<_> = (0..60).map(|n| format!("c{n}")).collect();
+    futures::future::join_all(names.iter().map(|name| async { live.claim(name, "wide").await })).await;
+    futures::future::join_all(names.iter().map(|name| async { live.capi_claim(name, "wide").await })).await;
+    let one = live.until("sixty", &live.m3("IPAddress", "ipaddresses"), |all| all.len() == 60).await;
+    let other = live.until("sixty", &live.capi("IPAddress", "ipaddresses"), |all| all.len() == 60).await;
+    let mut all: Vec<_> = one.iter().chain(&other).map(|object| object["spec"]["address"].to_string()).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 120);
+    live.tasks.stop();
+}
