@@ -7,7 +7,7 @@
 
 mod cluster;
 mod data;
-mod json;
+pub(crate) mod json;
 mod machine;
 mod remediation;
 

@@ -14,6 +14,10 @@ mod url;
 use std::fmt;
 
 use kube::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::convert::json::drop_nulls;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +102,14 @@ pub trait Admission: Resource<DynamicType = ()> + Clone {
 
     /// Whether the two ask for the same.
     fn same_spec(&self, other: &Self) -> bool;
+}
+
+/// An object as a request carries it, where `null` is absent (TY-14).
+pub fn read<K: DeserializeOwned>(mut object: Value) -> Result<K, serde_json::Error> {
+    if let Some(object) = object.as_object_mut() {
+        ["spec", "status"].iter().for_each(|part| drop_nulls(object, part));
+    }
+    serde_json::from_value(object)
 }
 
 pub fn validate_create<K: Admission>(object: &K) -> Verdict {

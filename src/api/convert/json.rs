@@ -84,7 +84,7 @@ pub(super) fn drop_unless_any(parent: &mut Object, key: &str, texts: &[&str]) {
 }
 
 /// `null` is absent (TY-14), wherever the API has a meaning for the place.
-pub(super) fn drop_nulls(parent: &mut Object, key: &str) {
+pub(crate) fn drop_nulls(parent: &mut Object, key: &str) {
     fn clean(value: &mut Value) {
         match value {
             Value::Object(object) => {

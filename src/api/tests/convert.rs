@@ -1,5 +1,7 @@
 //! Conversion: round trips of random objects in both directions, and the rows of api-types 10 and data-rendering 14.13.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "objects are written in place; a test may fail")]
+
 mod support;
 
 use capm3_api::convert::{ConvertError, convert};
@@ -130,12 +132,25 @@ fn essence_of_new(mut object: Value) -> Value {
     object
 }
 
+/// The rows, by kind.
+const ROUND_TRIPS: [(&str, &str); 9] = [
+    ("AC-1", "Metal3Cluster"),
+    ("AC-2", "Metal3ClusterTemplate"),
+    ("AC-3", "Metal3Machine"),
+    ("AC-4", "Metal3MachineTemplate"),
+    ("AC-5", "Metal3DataTemplate"),
+    ("AC-6", "Metal3Data"),
+    ("AC-7", "Metal3DataClaim"),
+    ("AC-8", "Metal3Remediation"),
+    ("AC-9", "Metal3RemediationTemplate"),
+];
+
 #[test]
-fn ac_1_to_9_old_objects_survive_the_way_up_and_down() {
-    for kind in kinds() {
-        let schemas = (schema(&kind, "v1beta1"), schema(&kind, "v1beta2"));
+fn old_objects_survive_the_way_up_and_down() {
+    for (row, kind) in ROUND_TRIPS {
+        let schemas = (schema(kind, "v1beta1"), schema(kind, "v1beta2"));
         for seed in 1..=CASES {
-            let mut before = object(&mut Dice(seed * 7919), &kind, "v1beta1", &schemas.0);
+            let mut before = object(&mut Dice(seed * 7919), kind, "v1beta1", &schemas.0);
             edit(&mut before, &mut |object| {
                 if let Some(timeout) = object.get_mut("timeout") {
                     *timeout = ["1m40s", "10m0s", "1h0m0s", "45s"][seed as usize % 4].into();
@@ -144,25 +159,33 @@ fn ac_1_to_9_old_objects_survive_the_way_up_and_down() {
             let hub = up(before.clone());
             assert_eq!(preserved(&hub), None);
             let after = down(hub);
-            assert_eq!(difference("", &essence_of_old(after), &essence_of_old(before)), None, "{kind} seed {seed}");
+            assert_eq!(
+                difference("", &essence_of_old(after), &essence_of_old(before)),
+                None,
+                "{row} {kind} seed {seed}"
+            );
         }
     }
 }
 
 #[test]
-fn ac_1_to_9_new_objects_survive_the_way_down_and_up() {
-    for kind in kinds() {
-        let schemas = (schema(&kind, "v1beta1"), schema(&kind, "v1beta2"));
+fn new_objects_survive_the_way_down_and_up() {
+    for (row, kind) in ROUND_TRIPS {
+        let schemas = (schema(kind, "v1beta1"), schema(kind, "v1beta2"));
         for seed in 1..=CASES {
-            let before = object(&mut Dice(seed * 104_729), &kind, "v1beta2", &schemas.1);
+            let before = object(&mut Dice(seed * 104_729), kind, "v1beta2", &schemas.1);
             let spoke = down(before.clone());
             let mut wrong = Vec::new();
             faults("", &schemas.0, &spoke, &mut wrong);
-            assert!(wrong.is_empty(), "AC-23 {kind} seed {seed}: {wrong:?}");
+            assert!(wrong.is_empty(), "directed case 23, {kind} seed {seed}: {wrong:?}");
             let after = up(spoke);
             faults("", &schemas.1, &after, &mut wrong);
-            assert!(wrong.is_empty(), "AC-23 {kind} seed {seed}: {wrong:?}");
-            assert_eq!(difference("", &essence_of_new(after), &essence_of_new(before)), None, "{kind} seed {seed}");
+            assert!(wrong.is_empty(), "directed case 23, {kind} seed {seed}: {wrong:?}");
+            assert_eq!(
+                difference("", &essence_of_new(after), &essence_of_new(before)),
+                None,
+                "{row} {kind} seed {seed}"
+            );
         }
     }
 }
@@ -340,9 +363,13 @@ fn td_148_bond_parameters() {
 }
 
 #[test]
-fn td_149_and_td_150_data_references() {
+fn td_149_a_claim_keeps_its_name() {
     let hub = up(old("Metal3Data", json!({"spec": {"claim": {"name": "c", "uid": "u"}, "template": {}}})));
     assert_eq!(hub["spec"], json!({"claim": {"name": "c"}, "index": 0}));
+}
+
+#[test]
+fn td_150_empty_references_are_absent() {
     let hub = up(old("Metal3Data", json!({"spec": {"claim": {}, "template": {"uid": "u"}}})));
     assert_eq!(hub["spec"], json!({"index": 0}));
     let hub = up(old(
@@ -368,7 +395,7 @@ fn td_151_zeros() {
 }
 
 #[test]
-fn td_152_to_154_renames_empty_sections_and_dead_fields() {
+fn td_152_renames_empty_sections_and_dead_fields() {
     let item = json!({"key": "k", "name": "p", "apiGroup": "g", "kind": "K"});
     let spec = json!({
         "clusterName": "c",
@@ -377,8 +404,14 @@ fn td_152_to_154_renames_empty_sections_and_dead_fields() {
         "networkData": {"links": {}, "networks": {}, "services": {}},
     });
     let hub = up(old("Metal3DataTemplate", json!({"spec": spec})));
-    let expected = json!({"clusterName": "c", "metaData": {"ipAddressesFromPool": [item]}, "networkData": {}});
-    assert_eq!(hub["spec"], expected);
+    let spec = &hub["spec"];
+    for (row, found, expected) in [
+        ("TD-152", &spec["metaData"], json!({"ipAddressesFromPool": [item]})),
+        ("TD-153", &spec["networkData"], json!({})),
+        ("TD-154", &spec["templateReference"], Value::Null),
+    ] {
+        assert_eq!(found, &expected, "{row}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Random objects of a schema, and a check of an object against one.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its own part; a test may fail")]
 
 use capm3_api::crds;
 use serde_json::{Map, Value, json};
@@ -127,12 +127,12 @@ pub(crate) fn faults(path: &str, schema: &Value, value: &Value, into: &mut Vec<S
         Value::Number(number) => Some((number.as_f64().unwrap(), "minimum", "maximum")),
         _ => None,
     };
-    if let Some((size, least, most)) = size {
-        if schema[least].as_f64().is_some_and(|least| size < least)
+    let out = |(size, least, most): (f64, &str, &str)| {
+        schema[least].as_f64().is_some_and(|least| size < least)
             || schema[most].as_f64().is_some_and(|most| size > most)
-        {
-            into.push(format!("{path}: {value} is out of bounds"));
-        }
+    };
+    if size.is_some_and(out) {
+        into.push(format!("{path}: {value} is out of bounds"));
     }
     if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
         into.push(format!("{path}: {value} is not one of {}", schema["enum"]));
