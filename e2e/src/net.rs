@@ -10,6 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 
 pub const BRIDGE: &str = "br0";
 
+/// Given, because a bridge without one takes its lowest port's and changes it as pods and machines come and go: whoever
+/// remembers the old one loses the API server until the neighbour entry times out.
+const MAC: &str = "02:00:00:00:00:01";
+
 /// The management node: API server, kubelet, images for machines.
 pub const MANAGEMENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
@@ -21,7 +25,7 @@ pub const SERVICE_RANGE: &str = "10.96.0.0/16";
 const ADDRESSES: [&str; 4] = ["198.51.100.1/24", "192.0.2.1/24", "203.0.113.1/24", "10.96.0.1/32"];
 
 pub fn up() -> Result<()> {
-    let mut batch = format!("link set lo up\nlink add name {BRIDGE} type bridge\n");
+    let mut batch = format!("link set lo up\nlink add name {BRIDGE} address {MAC} type bridge\n");
     for address in ADDRESSES {
         batch += &format!("address add {address} dev {BRIDGE}\n");
     }
