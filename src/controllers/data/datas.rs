@@ -183,8 +183,8 @@ impl Datas {
     /// A name that is taken counts as created: the next pass sees whose claim it is.
     async fn apply_to_claims(&self, action: &claims::Action) -> Result<(), WriteError> {
         let created = match action {
-            claims::Action::Claim(claim) => self.writer.create(claim).await.map(drop),
-            claims::Action::ClaimFromCapi(claim) => self.writer.create(claim).await.map(drop),
+            claims::Action::Claim(claim) => self.writer.create(&**claim).await.map(drop),
+            claims::Action::ClaimFromCapi(claim) => self.writer.create(&**claim).await.map(drop),
             claims::Action::LetGo(claim) => let_go(&self.writer, &**claim, finalizer::DATA).await,
             claims::Action::LetGoOfCapi(claim) => let_go(&self.writer, &**claim, finalizer::DATA).await,
         };

@@ -3,8 +3,9 @@
 //! | change of | wakes the template | wakes the data |
 //! |---|---|---|
 //! | Metal3DataTemplate | itself | its data that wait |
-//! | Metal3DataClaim | the one it names | the data that answer it |
-//! | Metal3Data | the one it is of, unless only its status changed | itself, unless it became ready |
+//! | Metal3DataClaim | the one it names, unless it was answered | the data that answer it |
+//! | Metal3Data (appears, is deleted, goes) | the one it is of | - |
+//! | Metal3Data | - | itself, unless it became ready |
 //! | IPClaim, IPAddressClaim | - | the owner |
 //! | IPAddress of either kind | - | the owner of its claim, while it waits |
 //! | Metal3Machine, Machine, BareMetalHost | - | the data of the machine, while it waits |
@@ -40,6 +41,7 @@ const DATAS: &str = "metal3data";
 
 /// Indexes, by `<namespace>/<name>` but for the owner's uid.
 const BY_TEMPLATE: &str = "data: template";
+const OPEN_BY_TEMPLATE: &str = "data: open claims of a template";
 const BY_CLAIM: &str = "data: claim";
 const BY_MACHINE: &str = "data: machine";
 const BY_CLUSTER: &str = "data: cluster";
@@ -93,6 +95,9 @@ impl Stores {
             capi_addresses: hub.store(WatchOptions::optional()),
         };
         stores.claims.index(BY_TEMPLATE, |claim| template_of(claim).iter().map(Key::to_string).collect());
+        stores.claims.index(OPEN_BY_TEMPLATE, |claim| {
+            template_of(claim).filter(|_| is_open(claim)).iter().map(Key::to_string).collect()
+        });
         stores.claims.index(BY_MACHINE, |claim| {
             metal3_machine_of(claim).map(|owner| key_of(claim).sibling(&owner.name).to_string()).into_iter().collect()
         });
@@ -123,10 +128,10 @@ impl Stores {
     /// The data of a Metal3Machine that are not rendered yet.
     fn waiting_for_machine(&self, metal3_machine: &Key) -> Vec<Key> {
         let claims = self.claims.by_index(BY_MACHINE, &metal3_machine.to_string());
-        claims.iter().flat_map(|claim| self.waiting(self.datas_of_claim(&key_of(&**claim)))).collect()
+        claims.iter().flat_map(|claim| self.waiting(&self.datas_of_claim(&key_of(&**claim)))).collect()
     }
 
-    fn waiting(&self, datas: Vec<Arc<Metal3Data>>) -> Vec<Key> {
+    fn waiting(&self, datas: &[Arc<Metal3Data>]) -> Vec<Key> {
         datas.iter().filter(|data| waits(data)).map(|data| key_of(&**data)).collect()
     }
 
@@ -150,15 +155,11 @@ fn route_templates(setup: &mut Setup, stores: &Stores, filter: Option<&str>) {
     });
     let passes = watch_filter(filter);
     hub.route(&stores.claims, &queue, move |change| {
-        change
-            .object()
-            .filter(|claim| passes(&claim.metadata))
-            .and_then(|claim| template_of(claim))
-            .into_iter()
-            .collect()
+        let wakes = |claim: &&Arc<Metal3DataClaim>| passes(&claim.metadata) && (change.new.is_none() || is_open(claim));
+        change.object().filter(wakes).and_then(|claim| template_of(claim)).into_iter().collect()
     });
     hub.route(&stores.datas, &queue, |change: &Change<Metal3Data>| {
-        let Some(data) = change.object().filter(|_| !only_status_changed(change)) else { return Vec::new() };
+        let Some(data) = change.object().filter(|_| index_changed(change)) else { return Vec::new() };
         templates_of(data).into_iter().map(|name| key_of(&**data).sibling(name)).collect()
     });
     let claims = stores.claims.clone();
@@ -184,7 +185,7 @@ fn route_datas(setup: &mut Setup, stores: &Stores, filter: Option<&str>) {
     let hub = setup.hub.clone();
     let passes = watch_filter(filter);
     hub.route(&stores.datas, &queue, move |change| {
-        let wakes = |data: &&Arc<Metal3Data>| passes(&data.metadata) && !(only_status_changed(change) && !waits(data));
+        let wakes = |data: &&Arc<Metal3Data>| passes(&data.metadata) && (waits(data) || !only_status_changed(change));
         change.new.iter().filter(wakes).map(|data| key_of(&**data)).collect()
     });
     hub.route(&stores.ip_claims, &queue, |change: &Change<IPClaim>| {
@@ -209,7 +210,7 @@ fn route_datas(setup: &mut Setup, stores: &Stores, filter: Option<&str>) {
     hub.route(&stores.claims, &queue, move |change: &Change<Metal3DataClaim>| {
         let datas = known.datas_of_claim(&change.key());
         // A claim that is gone lets its data go; one that is there may be what a data waits for.
-        if change.new.is_none() { datas.iter().map(|data| key_of(&**data)).collect() } else { known.waiting(datas) }
+        if change.new.is_none() { datas.iter().map(|data| key_of(&**data)).collect() } else { known.waiting(&datas) }
     });
     let known = stores.clone();
     hub.route(&stores.metal3_machines, &queue, move |change: &Change<Metal3Machine>| {
@@ -230,7 +231,7 @@ fn route_datas(setup: &mut Setup, stores: &Stores, filter: Option<&str>) {
     });
     let known = stores.clone();
     hub.route(&stores.templates, &queue, move |change: &Change<Metal3DataTemplate>| {
-        known.waiting(known.datas.by_index(BY_TEMPLATE, &change.key().to_string()))
+        known.waiting(&known.datas.by_index(BY_TEMPLATE, &change.key().to_string()))
     });
     let known = stores.clone();
     hub.route(&stores.clusters, &queue, move |change: &Change<Cluster>| {
@@ -275,6 +276,19 @@ fn owner_keys(claim: &ObjectMeta) -> Vec<Key> {
 fn waits(data: &Metal3Data) -> bool {
     let ready = data.status.as_ref().is_some_and(|status| status.ready == Some(true));
     !ready && data.metadata.deletion_timestamp.is_none()
+}
+
+/// Waits for an answer or for the end of it: there is something to do for its template.
+fn is_open(claim: &Metal3DataClaim) -> bool {
+    let answered = claim.status.as_ref().is_some_and(|status| status.rendered_data.is_some());
+    !answered || claim.metadata.deletion_timestamp.is_some()
+}
+
+/// An index was taken, is about to be free, or is free.
+fn index_changed(change: &Change<Metal3Data>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let (was, is) = (&old.metadata, &new.metadata);
+    old.spec.claim != new.spec.claim || (&was.uid, &was.deletion_timestamp) != (&is.uid, &is.deletion_timestamp)
 }
 
 fn only_status_changed(change: &Change<Metal3Data>) -> bool {
@@ -377,5 +391,82 @@ impl ReconcileError for DataError {
             Self::Write(error) => error.retry(),
             Self::Refused(_) => Retry::After(SAFETY_NET),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn meta(rest: Value) -> Value {
+        let mut meta = json!({"name": "x", "namespace": "ns", "uid": "u"});
+        for (key, value) in rest.as_object().unwrap() {
+            meta[key] = value.clone();
+        }
+        meta
+    }
+
+    fn claim(template: Value) -> Metal3DataClaim {
+        serde_json::from_value(json!({"metadata": meta(json!({})), "spec": {"template": template}})).unwrap()
+    }
+
+    #[test]
+    fn td_44_td_45_td_125_which_template_a_claim_wakes() {
+        let wakes = Some(Key::new("ns", "abc"));
+        assert_eq!(template_of(&claim(json!({"name": "abc", "namespace": "ns"}))), wakes);
+        assert_eq!(template_of(&claim(json!({"name": "abc"}))), wakes);
+        assert_eq!(template_of(&claim(json!({"name": "abc", "namespace": "other"}))), None);
+        assert_eq!(template_of(&claim(json!({"name": ""}))), None);
+        assert_eq!(template_of(&claim(Value::Null)), None);
+    }
+
+    #[test]
+    fn td_46_which_data_an_address_claim_wakes() {
+        let owner = |group: &str, kind: &str, name: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "name": name, "uid": name});
+        let owners = json!({"ownerReferences": [
+            owner("foo.bar", "Metal3Data", "a"), owner(INFRA_GROUP, "Foo", "b"), owner(INFRA_GROUP, "Metal3Data", "c"),
+        ]});
+        let claim: ObjectMeta = serde_json::from_value(meta(owners)).unwrap();
+        assert_eq!(owner_keys(&claim), [Key::new("ns", "c")]);
+    }
+
+    fn data(rest: Value, status: Value) -> Option<Arc<Metal3Data>> {
+        Some(Arc::new(serde_json::from_value(json!({"metadata": meta(rest), "status": status})).unwrap()))
+    }
+
+    #[test]
+    fn a_data_is_not_woken_by_becoming_ready() {
+        let waiting = data(json!({"resourceVersion": "1"}), Value::Null);
+        let ready = data(json!({"resourceVersion": "2"}), json!({"ready": true}));
+        let leaving = data(json!({"deletionTimestamp": "1970-01-01T00:00:00Z"}), json!({"ready": true}));
+        let change = |old: &Option<Arc<Metal3Data>>, new: &Option<Arc<Metal3Data>>| Change {
+            old: old.clone(),
+            new: new.clone(),
+        };
+        assert!(only_status_changed(&change(&waiting, &ready)) && !waits(ready.as_ref().unwrap()));
+        assert!(!only_status_changed(&change(&waiting, &waiting)), "a resync is not a change of the status");
+        assert!(!only_status_changed(&change(&None, &ready)) && !only_status_changed(&change(&ready, &leaving)));
+        assert!(!index_changed(&change(&waiting, &ready)));
+        assert!(index_changed(&change(&None, &ready)) && index_changed(&change(&ready, &leaving)));
+    }
+
+    #[test]
+    fn an_answered_claim_is_of_no_interest_until_it_goes() {
+        let mut answered = claim(json!({"name": "abc"}));
+        assert!(is_open(&answered));
+        answered.status = serde_json::from_value(json!({"renderedData": {"name": "abc-0"}})).unwrap();
+        assert!(!is_open(&answered));
+        answered.metadata.deletion_timestamp = serde_json::from_value(json!("1970-01-01T00:00:00Z")).unwrap();
+        assert!(is_open(&answered));
+    }
+
+    #[test]
+    fn a_watch_filter_asks_for_its_value() {
+        let labelled =
+            |value: &str| serde_json::from_value(meta(json!({"labels": {label::WATCH_FILTER: value}}))).unwrap();
+        assert!(watch_filter(None)(&labelled("a")) && watch_filter(Some(""))(&labelled("a")));
+        assert!(watch_filter(Some("a"))(&labelled("a")) && !watch_filter(Some("a"))(&labelled("b")));
     }
 }

@@ -11,7 +11,8 @@ use capm3_runtime::{Clock, Key, ListOptions, Next, Reader, Reconcile, WriteError
 use futures::StreamExt;
 
 use super::{
-    BY_TEMPLATE, DataError, RACE, SAFETY_NET, Stores, cluster_label, delete, is_race, let_go, patch, patch_status,
+    BY_TEMPLATE, DataError, OPEN_BY_TEMPLATE, RACE, SAFETY_NET, Stores, cluster_label, delete, is_race, let_go, patch,
+    patch_status,
 };
 
 /// Claims worked on at a time in one pass.
@@ -91,7 +92,11 @@ impl Templates {
 
     fn gather(&self, key: &Key, live: Option<Vec<Arc<Metal3Data>>>) -> Gathered {
         let stores = &self.stores;
-        let claims = stores.claims.by_index(BY_TEMPLATE, &key.to_string()).into_iter().map(|claim| {
+        let template = stores.templates.get(key);
+        // A template that leaves has to know of every claim; otherwise the answered ones are of no interest.
+        let leaves = template.as_ref().is_some_and(|template| template.metadata.deletion_timestamp.is_some());
+        let index = if leaves { BY_TEMPLATE } else { OPEN_BY_TEMPLATE };
+        let claims = stores.claims.by_index(index, &key.to_string()).into_iter().map(|claim| {
             let named = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());
             // Only a claim on its way out needs what it was answered with.
             let named = named.filter(|_| claim.metadata.deletion_timestamp.is_some());
@@ -102,7 +107,7 @@ impl Templates {
             }
         });
         Gathered {
-            template: stores.templates.get(key),
+            template,
             claims: claims.collect(),
             datas: live.unwrap_or_else(|| stores.datas.by_index(BY_TEMPLATE, &key.to_string())),
         }

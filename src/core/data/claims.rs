@@ -44,8 +44,8 @@ pub struct Asking<'a> {
 /// What to do so that addresses come.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    Claim(IPClaim),
-    ClaimFromCapi(IPAddressClaim),
+    Claim(Box<IPClaim>),
+    ClaimFromCapi(Box<IPAddressClaim>),
     /// A claim in our way belongs to a Metal3Data that is no more: let go of it, so that it can end.
     LetGo(Arc<IPClaim>),
     LetGoOfCapi(Arc<IPAddressClaim>),
@@ -111,7 +111,7 @@ fn claim_metal3(asking: &Asking<'_>, pool: &str, known: &Known, actions: &mut Ve
         known.claims.get(&by_host).filter(|claim| asking.by_host || owns(asking.data, &claim.metadata))
     });
     let Some(claim) = found else {
-        actions.push(Action::Claim(ip_claim(asking, pool, if asking.by_host { by_host } else { by_data })));
+        actions.push(Action::Claim(Box::new(ip_claim(asking, pool, if asking.by_host { by_host } else { by_data }))));
         return Standing::NotYet;
     };
     let deleting = claim.metadata.deletion_timestamp.is_some();
@@ -140,7 +140,7 @@ fn claim_metal3(asking: &Asking<'_>, pool: &str, known: &Known, actions: &mut Ve
 fn claim_capi(asking: &Asking<'_>, pool: ContractRef, known: &Known, actions: &mut Vec<Action>) -> Standing {
     let claim_name = claim_name(name(&asking.data.metadata), &pool.name);
     let Some(claim) = known.capi_claims.get(&claim_name) else {
-        actions.push(Action::ClaimFromCapi(ip_address_claim(asking, pool, claim_name)));
+        actions.push(Action::ClaimFromCapi(Box::new(ip_address_claim(asking, pool, claim_name))));
         return Standing::NotYet;
     };
     let deleting = claim.metadata.deletion_timestamp.is_some();

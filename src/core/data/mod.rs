@@ -8,6 +8,7 @@
 
 pub mod claims;
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are JSON literals")]
 mod fixture;
 pub mod life;
 pub mod objects;

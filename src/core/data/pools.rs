@@ -178,6 +178,7 @@ fn annotation_pool(reference: &AnnotationRef, objects: &Objects<'_>) -> Result<P
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are JSON literals")]
 mod tests {
     use serde_json::{Value, json};
 

@@ -357,6 +357,7 @@ fn dns(services: &Services, facts: &Facts<'_>) -> Result<Value, Unrenderable> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are JSON literals")]
 mod tests {
     use std::fmt::Write as _;
 

@@ -39,7 +39,8 @@ pub struct Observed<'a> {
     pub now: Timestamp,
     /// `None` when there are claims but no template.
     pub template: Option<&'a Metal3DataTemplate>,
-    /// Every claim in the namespace that names the template.
+    /// The claims in the namespace that name the template: those that are not answered or being deleted, and all of them
+    /// when the template is being deleted.
     pub claims: &'a [Claim],
     /// Every Metal3Data in the namespace that names the template, or is named as if it did.
     pub datas: &'a [Arc<Metal3Data>],
