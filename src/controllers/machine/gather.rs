@@ -287,7 +287,10 @@ impl Machines {
                 world.live.hosts.insert(name.clone(), host.map(Arc::new));
                 world.answers.host_status = None;
             }
-            Action::LabelCredentials { .. } => world.answers.credentials = None,
+            Action::LabelCredentials { name, .. } => {
+                let question = Question::Credentials { name: name.clone() };
+                self.answer(world, &question).await.map_err(failed)?;
+            }
             Action::CreateClaim(_) | Action::DropClaim { .. } | Action::DeleteClaim { .. } => {
                 world.live.claim = Some(self.reader.get(&key).await.map_err(failed)?.map(Arc::new));
                 world.answers.claim_is_live = true;

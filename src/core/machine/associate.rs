@@ -5,6 +5,7 @@
 //! meet there. What a crash leaves is an unclaimed host, or a claimed one that the annotation or the host's consumer finds.
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine};
+use capm3_api::k8s::Condition;
 use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, label};
 use serde_json::{Value, json};
 
@@ -26,7 +27,7 @@ pub(super) fn wait_for_bootstrap(r: &mut Report, owner: &Machine) -> Flow<()> {
     rest(Next::Done)
 }
 
-/// The host of this machine, claimed, remembered and labelled; or the step that leads there.
+/// The host of this machine, claimed and remembered; or the step that leads there.
 pub(super) fn host<'a>(
     o: &Observed<'a>,
     r: &mut Report,
@@ -37,17 +38,26 @@ pub(super) fn host<'a>(
     if let Some(patch) = own_changes(o, owner, Some(host)) {
         return act(Action::Machine { purpose: Purpose::Intend, patch });
     }
+    Continue(host)
+}
+
+/// The claim is complete, and the machine says so.
+pub(super) fn complete(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
     // Labelled before the condition says so: an associated machine needs no second look.
-    let status = o.machine.status.as_ref();
-    let associated =
-        status.and_then(|s| conditions::get(&s.conditions, rows::ASSOCIATED.kind)).filter(|c| c.status == "True");
+    let associated = associated(o);
     if associated.is_none() {
         label_credentials(o, r, owner, host)?;
     }
     let by_reuse = associated.map_or(o.answers.reused, |c| c.reason == rows::ASSOCIATED_BY_REUSE.reason);
     r.say(if by_reuse { rows::ASSOCIATED_BY_REUSE } else { rows::ASSOCIATED }, "");
     r.status.addresses = crate::host::addresses(host);
-    Continue(host)
+    Continue(())
+}
+
+/// The stored condition that an earlier pass came this far.
+pub(super) fn associated<'a>(o: &Observed<'a>) -> Option<&'a Condition> {
+    let status = o.machine.status.as_ref()?;
+    conditions::get(&status.conditions, rows::ASSOCIATED.kind).filter(|c| c.status == "True")
 }
 
 /// 9.4, steps 1 to 6.
@@ -200,17 +210,16 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
 /// M-44: the BMC Secret carries the cluster's name while a machine of it holds the host.
 fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
     let Some(name) = credentials_name(host) else { return Continue(()) };
+    let label = || Action::LabelCredentials { name: name.to_owned(), cluster: Some(owner.spec.cluster_name.clone()) };
     match &o.answers.credentials {
-        None => ask(Question::Credentials { name: name.to_owned() }),
+        Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),
         Some(Credentials::Missing) => {
             let message = format!("Secret {}/{name} of BareMetalHost {} does not exist", o.namespace(), o.at(host));
             r.alarm(rows::ASSOCIATE_FAILED, message);
             rest(Next::After(NO_EVENT))
         }
-        Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),
-        Some(Credentials::Labelled(_)) => {
-            act(Action::LabelCredentials { name: name.to_owned(), cluster: Some(owner.spec.cluster_name.clone()) })
-        }
+        // Unread: a label that is there already makes the write one of nothing.
+        None | Some(Credentials::Labelled(_)) => act(label()),
     }
 }
 

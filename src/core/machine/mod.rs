@@ -48,7 +48,7 @@ pub use rows::{LEGACY_PARTS, PARTS};
 pub const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How often to look where no event can tell.
 pub const NO_EVENT: Duration = Duration::from_secs(30);
-/// A machine this young gets its owner any moment; it is not worth a word yet.
+/// What this young an object waits for comes any moment: not worth a word yet.
 const JUST_CREATED: Duration = Duration::from_secs(5);
 
 /// Everything the decision may look at.
@@ -294,6 +294,11 @@ impl Report {
         self.findings.say(row, message);
     }
 
+    /// Takes back what was said: the status stays as it is stored.
+    fn say_nothing(&mut self, o: &Observed<'_>) {
+        *self = Self { status: o.machine.status.clone().unwrap_or_default(), ..Self::default() };
+    }
+
     fn alarm(&mut self, row: Row, message: impl Into<String>) {
         self.trouble = true;
         self.say(row, message);
@@ -391,6 +396,8 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     }
     let host = associate::host(o, r, owner, cluster)?;
     provision::data_claim(o, r)?;
+    provision::let_render(o, r)?;
+    associate::complete(o, r, owner, host)?;
     provision::wait_for_data(o, r)?;
     provision::host_spec(o, r, owner, host)?;
     if o.is_settled() {
@@ -404,8 +411,7 @@ fn owner<'a>(o: &Observed<'a>, r: &mut Report) -> Flow<&'a Machine> {
         Owner::Machine(machine) => Continue(machine),
         Owner::Missing(name) => rest(Next::Failed(Problem::OwnerMissing(name.to_owned()))),
         Owner::None => {
-            let age = o.machine.metadata.creation_timestamp.as_ref().map(|created| o.now.duration_since(created.0));
-            if age.is_some_and(|age| age < JUST_CREATED.try_into().unwrap_or_default()) {
+            if o.is_young(&o.machine.metadata) {
                 return rest(Next::After(JUST_CREATED));
             }
             r.say(rows::WAITING_FOR_OWNER, "");
@@ -473,6 +479,11 @@ impl<'a> Observed<'a> {
 
     fn machine_name(&self) -> MachineName<'a> {
         MachineName { namespace: self.namespace(), name: self.name() }
+    }
+
+    fn is_young(&self, meta: &ObjectMeta) -> bool {
+        let age = meta.creation_timestamp.as_ref().map(|created| self.now.duration_since(created.0));
+        age.is_some_and(|age| age.unsigned_abs() < JUST_CREATED)
     }
 
     /// The annotated host, when it is this machine's.

@@ -11,8 +11,10 @@ use capm3_api::names::{PROVIDER_ID_SCHEME, finalizer, host_state};
 use serde_json::{Map, Value, json};
 
 use super::ControlFlow::Continue;
+use super::associate;
 use super::{
-    Action, Flow, Next, Observed, Problem, Purpose, Report, SAFETY_NET, act, object, rendered_name, rest, rows,
+    Action, Flow, JUST_CREATED, Next, Observed, Problem, Purpose, Report, SAFETY_NET, act, object, rendered_name, rest,
+    rows,
 };
 
 /// `metal3://<namespace>/<host>/<metal3machine>`: the whole identity of a machine (M-88).
@@ -141,6 +143,22 @@ fn is_for(claim: &Metal3DataClaim, o: &Observed<'_>) -> bool {
     let unowned = machines.peek().is_none();
     let uid = o.machine.metadata.uid.as_deref().unwrap_or_default();
     claim.metadata.deletion_timestamp.is_none() && (unowned || machines.any(|owner| owner.uid == uid))
+}
+
+/// A claim that was made just now is answered within the second or two; a machine that said so meanwhile would only be
+/// written twice more.
+pub(super) fn let_render(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
+    let Some(claim) = o.claim.filter(|claim| o.is_young(&claim.metadata) && associate::associated(o).is_none()) else {
+        return Continue(());
+    };
+    let ready = o.data.and_then(|data| data.status.as_ref()).and_then(|s| s.ready) == Some(true);
+    let claim_error = claim.status.as_ref().and_then(|s| s.error_message.as_deref());
+    let data_error = o.data.and_then(|data| data.status.as_ref()).and_then(|s| s.error_message.as_deref());
+    if ready || claim_error.or(data_error).is_some_and(|error| !error.is_empty()) {
+        return Continue(());
+    }
+    r.say_nothing(o);
+    rest(Next::After(JUST_CREATED))
 }
 
 /// The rendered data is ready, or none was asked for (M-82, D-25).
