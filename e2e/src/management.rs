@@ -116,14 +116,14 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
 fn certificates(paths: &Paths, authority: &Authority) -> Result<()> {
     let addresses: Vec<IpAddr> = vec![MANAGEMENT.into(), SERVICE.into(), [127, 0, 0, 1].into()];
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
-    authority.issue("apiserver", "kube-apiserver", Some("system:masters"), &addresses, &names)?;
+    authority.serving("apiserver", ("kube-apiserver", Some("system:masters")), &addresses, &names)?;
     authority.service_account_key()?;
     let server = server();
-    authority.kubeconfig(&paths.kubeconfig(), &server, "admin", Some("system:masters"))?;
+    authority.kubeconfig(&paths.kubeconfig(), &server, ("admin", Some("system:masters")))?;
     for (file, user) in
         [("controller-manager", "system:kube-controller-manager"), ("scheduler", "system:kube-scheduler")]
     {
-        authority.kubeconfig(&paths.state.join(format!("{file}.kubeconfig")), &server, user, None)?;
+        authority.kubeconfig(&paths.state.join(format!("{file}.kubeconfig")), &server, (user, None))?;
     }
     Ok(())
 }

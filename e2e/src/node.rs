@@ -61,9 +61,10 @@ pub async fn start(
     })
     .await?;
 
-    authority.issue("kubelet", "management-kubelet", None, &[MANAGEMENT.into()], &[NAME])?;
+    authority.serving("kubelet", ("management-kubelet", None), &[MANAGEMENT.into()], &[NAME])?;
     let kubeconfig = paths.state.join("kubelet.kubeconfig");
-    authority.kubeconfig(&kubeconfig, &management::server(), &format!("system:node:{NAME}"), Some("system:nodes"))?;
+    let user = format!("system:node:{NAME}");
+    authority.kubeconfig(&kubeconfig, &management::server(), (&user, Some("system:nodes")))?;
     let pods = paths.log.join("pods");
     fs::create_dir_all(&pods)?;
     let config = folder.join("kubelet.json");

@@ -12,12 +12,15 @@ use rcgen::{
     SanType,
 };
 
-/// Signs certificates of one authority and lays them down as `<name>.crt` and `<name>.key` in one folder.
+/// One authority, and the folder that `ca.crt` and what it signs for programs lie in.
 pub struct Authority {
     folder: PathBuf,
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
+
+/// Name and group, as RBAC sees them.
+type User<'a> = (&'a str, Option<&'a str>);
 
 impl Authority {
     pub fn new(folder: &Path) -> Result<Authority> {
@@ -34,15 +37,15 @@ impl Authority {
         Ok(Authority { folder: folder.to_owned(), certificate, issuer: Issuer::new(params, key) })
     }
 
-    /// A certificate that serves and calls as `user` of `group`.
-    pub fn issue(
-        &self,
-        name: &str,
-        user: &str,
-        group: Option<&str>,
-        addresses: &[IpAddr],
-        names: &[&str],
-    ) -> Result<(String, String)> {
+    /// `<name>.crt` and `<name>.key` of a program that serves at `addresses` and `names`, and calls as `user` of `group`.
+    pub fn serving(&self, name: &str, (user, group): User<'_>, addresses: &[IpAddr], names: &[&str]) -> Result<()> {
+        let (certificate, key) = self.sign((user, group), addresses, names)?;
+        fs::write(self.folder.join(format!("{name}.crt")), certificate)?;
+        fs::write(self.folder.join(format!("{name}.key")), key)?;
+        Ok(())
+    }
+
+    fn sign(&self, (user, group): User<'_>, addresses: &[IpAddr], names: &[&str]) -> Result<(String, String)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
@@ -51,10 +54,7 @@ impl Authority {
             params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let (certificate, key) = (params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem());
-        fs::write(self.folder.join(format!("{name}.crt")), &certificate)?;
-        fs::write(self.folder.join(format!("{name}.key")), &key)?;
-        Ok((certificate, key))
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 
     /// The key pair that signs ServiceAccount tokens: `sa.key`, `sa.pub`.
@@ -66,9 +66,8 @@ impl Authority {
     }
 
     /// A kubeconfig with everything embedded.
-    pub fn kubeconfig(&self, path: &Path, server: &str, user: &str, group: Option<&str>) -> Result<()> {
-        let file = path.file_stem().unwrap_or_default().to_string_lossy();
-        let (certificate, key) = self.issue(&file, user, group, &[], &[])?;
+    pub fn kubeconfig(&self, path: &Path, server: &str, (user, group): User<'_>) -> Result<()> {
+        let (certificate, key) = self.sign((user, group), &[], &[])?;
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",

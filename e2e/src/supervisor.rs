@@ -26,6 +26,9 @@ use crate::tools::Tools;
 /// Sockets and other small things of the running bed, on a tmpfs of its own: the path is short whatever the checkout is.
 pub const RUN: &str = "/run/capm3-bed";
 
+/// Folders of the host that programs would write to; inside there are empty ones in their place.
+const MOUNT_POINTS: [&str; 3] = ["/run", "/var/log", "/var/lib/kubelet"];
+
 /// How long the remains of a killed bed may take to go; the kernel needs milliseconds.
 const GONE: Duration = Duration::from_secs(20);
 
@@ -75,6 +78,7 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
+    let made: Vec<_> = MOUNT_POINTS.iter().filter(|folder| fs::create_dir(folder).is_ok()).collect();
     rustix::io::fcntl_setfd(&lock.0, rustix::io::FdFlags::empty())?; // inherited by everything inside
     let mut unshare = Command::new("unshare");
     clean(&mut unshare);
@@ -109,6 +113,9 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
         }
     };
     _ = fs::remove_file(paths.pid());
+    for folder in made {
+        _ = fs::remove_dir(folder); // empty: what was in it lay on a mount that is gone
+    }
     Ok(match (stopped, status.code()) {
         (true, _) => ExitCode::from(130),
         (false, Some(0)) => ExitCode::SUCCESS,
@@ -131,10 +138,7 @@ pub fn end_with_outer() {
 
 /// Inside: the parts of the host's file system that programs would write to, replaced by the bed's own.
 pub fn private_folders() -> Result<()> {
-    for folder in ["/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni"] {
-        if !Path::new(folder).exists() {
-            continue;
-        }
+    for folder in MOUNT_POINTS {
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "bed", folder]).status()?;
         ensure!(status.success(), "mount a tmpfs on {folder}");
     }
