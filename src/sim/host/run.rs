@@ -37,6 +37,8 @@ const CONFLICT_RETRY: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct Options {
     pub timings: Timings,
+    /// Look after the hosts of one namespace only.
+    pub namespace: Option<String>,
     /// Hosts worked on at a time.
     pub workers: usize,
     pub clock: Arc<dyn Clock>,
@@ -51,6 +53,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             timings: Timings::default(),
+            namespace: None,
             workers: 8,
             clock: Arc::new(SystemClock),
             hardware: Arc::new(HardwareProfile::plain),
@@ -126,7 +129,8 @@ impl<R: MachineRoom> Operator<R> {
     /// Starts watching and working; ends with `tasks`.
     pub async fn spawn(client: kube::Client, room: Arc<R>, options: Options, tasks: &Tasks) {
         let metrics = Metrics::new();
-        let hub = Hub::new(client.clone(), HubOptions { metrics: metrics.clone(), ..HubOptions::default() });
+        let namespace = options.namespace.clone();
+        let hub = Hub::new(client.clone(), HubOptions { namespace, metrics: metrics.clone(), ..HubOptions::default() });
         let hosts = hub.store::<Host>(WatchOptions::default());
         let hardware_data = hub.store::<HardwareData>(WatchOptions::default());
         let secrets = hub.store::<SecretMeta>(WatchOptions::default());
