@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::summary::Window;
 use crate::bed::Bed;
 use crate::demo::{Phases, show, tell};
 use crate::kube::{Seen, apply, wait_for};
-use crate::managers::Manager;
 use crate::life::{ENDPOINT, Life, consumer, host, image};
+use crate::managers::Manager;
 use crate::site::*;
+use crate::summary::Window;
 use crate::view::condition;
 
 const SHORT: Duration = Duration::from_secs(90);
@@ -171,9 +171,13 @@ impl Bad<'_> {
 
     async fn cluster(&self) -> Result<()> {
         let endpoint = json!({"host": ENDPOINT, "port": 7443});
-        self.site().create(METAL3_CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"controlPlaneEndpoint": endpoint}})).await?;
+        self.site()
+            .create(METAL3_CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"controlPlaneEndpoint": endpoint}}))
+            .await?;
         let reference = json!({"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Cluster", "name": "bad"});
-        self.site().create(CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"infrastructureRef": reference}})).await?;
+        self.site()
+            .create(CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"infrastructureRef": reference}}))
+            .await?;
         let boot = json!({"metadata": {"name": "boot"}, "stringData": {"value": "#cloud-config\n{}\n", "format": "cloud-config"}});
         self.site().create(SECRET, boot).await
     }
@@ -184,8 +188,10 @@ impl Bad<'_> {
         let mut wanted = json!({"image": good_image()});
         merge(&mut wanted, spec);
         self.site().create(METAL3_MACHINE, json!({"metadata": metadata, "spec": wanted})).await?;
-        let reference = json!({"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": machine});
-        let spec = json!({"clusterName": "bad", "bootstrap": {"dataSecretName": "boot"}, "infrastructureRef": reference});
+        let reference =
+            json!({"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": machine});
+        let spec =
+            json!({"clusterName": "bad", "bootstrap": {"dataSecretName": "boot"}, "infrastructureRef": reference});
         self.site().create(MACHINE, json!({"metadata": metadata, "spec": spec})).await
     }
 
@@ -234,7 +240,7 @@ impl Bad<'_> {
         self.life.hosts_in("available", 1).await?;
 
         self.machine("picky", json!({"hostSelector": {"matchLabels": {"rack": "gold"}}})).await?;
-        self.says("picky", &["none of 1 hosts fits", "labels", "bad-0"]).await?;
+        self.says("picky", &["none of 1 BareMetalHosts fits", "labels", "bad-0"]).await?;
         self.site().patch(HOST, "bad-0", json!({"metadata": {"labels": {"rack": "gold"}}})).await?;
         self.provisioned("picky").await?;
         self.remove("picky").await?;
@@ -249,7 +255,8 @@ impl Bad<'_> {
         self.remove("unlucky").await?;
         self.life.hosts_in("available", 1).await?;
 
-        let refused = json!({"url": "ftp:/no-such-place", "checksum": "0000", "checksumType": "sha256", "diskFormat": "raw"});
+        let refused =
+            json!({"url": "ftp:/no-such-place", "checksum": "0000", "checksumType": "sha256", "diskFormat": "raw"});
         self.machine("refused", json!({"image": refused})).await?;
         self.says("refused", &["bad-0", "ftp:/no-such-place"]).await?;
         self.remove("refused").await?;
