@@ -401,15 +401,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(wanted: &Wanted<'_>, hosts: &[Host<'_>], expected: Placement<'_>) {
+    fn check(wanted: &Wanted<'_>, hosts: &[Host<'_>], expected: &Placement<'_>) {
         for pick in 0..4 {
-            assert_eq!(place(wanted, hosts.iter().cloned(), pick), expected);
+            assert_eq!(place(wanted, hosts.iter().cloned(), pick), *expected);
         }
     }
 
     #[track_caller]
     fn chosen(wanted: &Wanted<'_>, hosts: &[Host<'_>], host: &str) {
-        check(wanted, hosts, Placement::Claim { host, reused: host.starts_with("cp") });
+        check(wanted, hosts, &Placement::Claim { host, reused: host.starts_with("cp") });
     }
 
     #[track_caller]
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn a_h_2_waits_for_the_kept_host_rather_than_taking_a_free_one() {
         let kept = Host { state: "", name: "cp-none", ..cp() };
-        check(&CONTROL_PLANE, &[other(), free(), kept], Placement::AwaitReuse(vec!["cp-none"]));
+        check(&CONTROL_PLANE, &[other(), free(), kept], &Placement::AwaitReuse(vec!["cp-none"]));
     }
 
     #[test]
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn a_h_8_an_own_claim_wins_even_when_the_host_no_longer_fits() {
         let mine = Host { unhealthy: true, state: "provisioning", ..claimed("mine", "m1") };
-        check(&WORKER, &[other(), free(), mine], Placement::Adopt("mine"));
+        check(&WORKER, &[other(), free(), mine], &Placement::Adopt("mine"));
     }
 
     #[test]
@@ -523,7 +523,7 @@ mod tests {
     fn a_nr_3_and_4_an_empty_or_other_reuse_label_never_matches() {
         for reuse in ["", "cp-other"] {
             let kept = Host { reuse: Some(reuse), ..host("kept") };
-            none(&CONTROL_PLANE, &[kept.clone()]);
+            none(&CONTROL_PLANE, std::slice::from_ref(&kept));
             none(&Wanted { reuse: Some(""), ..WORKER }, &[Host { reuse: Some(""), ..kept }]);
         }
     }
@@ -567,7 +567,8 @@ mod tests {
     #[test]
     fn m_46_operators() {
         let rack = labels(&[("rack", "7")]);
-        let cases: [(&str, &[&str], Option<(bool, bool)>); 16] = [
+        type Case = (&'static str, &'static [&'static str], Option<(bool, bool)>);
+        let cases: [Case; 16] = [
             // operator, values, (host with rack=7 matches, host without matches)
             ("=", &["7"], Some((true, false))),
             ("==", &["8"], Some((false, false))),

@@ -2,6 +2,8 @@
 //! `CAPM3_TEST_KUBECONFIG`. The test plays Cluster API and the host operator; the same server is the workload cluster.
 //! Without the variable the test says that it is skipped.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests fail the test")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

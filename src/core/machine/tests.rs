@@ -265,7 +265,7 @@ impl World {
             match decision.step {
                 Step::Rest(next) => {
                     let status = decision.report.status(&machine, Timestamp::UNIX_EPOCH);
-                    if status != machine.status.clone().unwrap_or_default() {
+                    if status != machine.status.unwrap_or_default() {
                         self.writes.push("status".to_owned());
                         self.m3m().status = Some(status);
                     }
@@ -1064,7 +1064,7 @@ fn a_i_16_17_and_n_16_without_a_bootstrap_provider_the_host_name_finds_the_node(
     let mut world = World::running();
     world.owner().spec.bootstrap.as_mut().unwrap().config_ref = None;
     assert_eq!(world.pass(), WAIT);
-    assert_eq!(world.status().initialization.clone().unwrap().provisioned, Some(true), "provisioned at once");
+    assert_eq!(world.status().initialization.unwrap().provisioned, Some(true), "provisioned at once");
     assert_eq!(world.message(METADATA), "waiting for a Node named worker-0");
     world.says(DATA, "True", "SecretsSetExternally");
 
