@@ -1,5 +1,7 @@
 //! The pool controller against a real API server, when `CAPM3_TEST_KUBECONFIG` names one with the IPAM CRDs; otherwise skipped.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test are a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

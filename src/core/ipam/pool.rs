@@ -669,7 +669,8 @@ mod tests {
 
         /// Carries out the first `steps` writes of the plan, as the controller would, and forgets about the rest.
         fn play(&mut self, plan: &Plan, steps: usize) {
-            let mut writes: Vec<Box<dyn FnOnce(&mut Observed)>> = Vec::new();
+            type Write = Box<dyn FnOnce(&mut Observed)>;
+            let mut writes: Vec<Write> = Vec::new();
             if let Some(metadata) = plan.metadata.clone() {
                 writes.push(Box::new(|seen| seen.pool.metadata = metadata));
             }
@@ -782,8 +783,8 @@ mod tests {
         let mut world = ten();
         world.0.pool.last_updated = None;
         let plan = world.decide();
-        let status =
-            Status { indexes: BTreeMap::new(), last_updated: world.0.pool.metadata.creation_timestamp.clone() };
+        let created = world.0.pool.metadata.creation_timestamp;
+        let status = Status { indexes: BTreeMap::new(), last_updated: created };
         assert_eq!(plan, Plan { status: Some(status), ..Plan::default() });
     }
 

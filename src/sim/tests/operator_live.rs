@@ -1,5 +1,7 @@
 //! The host operator against a real API server, when `CAPM3_TEST_KUBECONFIG` names one with the host CRDs; otherwise skipped.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test are a test")]
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
