@@ -80,6 +80,8 @@ pub mod annotation {
     pub const UNHEALTHY_OLD: &str = "capi.metal3.io/unhealthy";
     /// Presence blocks `clusterctl move`.
     pub const BLOCK_MOVE: &str = "clusterctl.cluster.x-k8s.io/block-move";
+    /// On what `clusterctl move` has copied and is about to delete: the copy lives on.
+    pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
     /// On a CRD whose plural Cluster API would compute differently.
     pub const SKIP_CRD_NAME_CHECK: &str = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
     pub const INJECT_CA_FROM: &str = "cert-manager.io/inject-ca-from";

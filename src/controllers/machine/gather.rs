@@ -229,6 +229,10 @@ impl Machines {
                     }
                 });
             }
+            Question::Secret { name } => {
+                let secret: Option<SecretMeta> = self.reader.get(&key.sibling(name)).await?;
+                world.answers.secrets.insert(name.clone(), secret.is_some());
+            }
             Question::HostStatus { host } => {
                 let record: Option<BareMetalHostRecord> = self.reader.get(&key.sibling(host)).await?;
                 world.answers.host_status = Some(recorded(record.and_then(|record| record.status)));
@@ -316,6 +320,7 @@ pub(super) fn purpose(question: &Question) -> &'static str {
         Question::HostsLive => "cannot look for hosts that are still held",
         Question::ClaimLive => "cannot look for the data claim",
         Question::Credentials { .. } => "cannot read the host's credentials Secret",
+        Question::Secret { .. } => "cannot look for a Secret that the machine names",
         Question::HostStatus { .. } => "cannot read the host's status",
         Question::Nodes => "cannot look at Nodes",
         Question::ControlPlane { .. } => "cannot read the control plane",

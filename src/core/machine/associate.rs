@@ -125,7 +125,10 @@ fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<
     let message = match placement::place(wanted, judged, o.pick) {
         Placement::Adopt(chosen) | Placement::Claim { host: chosen, .. } => {
             match hosts.iter().find(|host| name(host) == chosen) {
-                Some(host) => return intend(o, owner, host),
+                Some(host) => {
+                    secrets_before_claim(o, r, owner, host)?;
+                    return intend(o, owner, host);
+                }
                 None => format!("BareMetalHost {}/{chosen} is gone", o.namespace()),
             }
         }
@@ -178,6 +181,7 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
     if let Err(problem) = provision::check(o, owner) {
         return r.fail(rows::ASSOCIATE_FAILED, problem);
     }
+    secrets_before_claim(o, r, owner, host)?;
     if let Some(patch) = own_changes(o, owner, Some(host)) {
         return act(Action::Machine { purpose: Purpose::Intend, patch });
     }
@@ -205,6 +209,15 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
         "spec": spec,
     });
     act(o.host_patch(Purpose::Claim { reused }, host, patch))
+}
+
+/// A machine whose Secrets are missing takes no host from those that can be deployed.
+fn secrets_before_claim(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
+    let found = provision::user_secrets(o, r, owner, host);
+    if r.findings.get(rows::METADATA_FAILED.kind).is_some() {
+        r.say(rows::ASSOCIATE_FAILED, "no BareMetalHost is claimed while a Secret is missing");
+    }
+    found
 }
 
 /// M-44: the BMC Secret carries the cluster's name while a machine of it holds the host.

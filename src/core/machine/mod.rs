@@ -24,7 +24,7 @@ pub mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -100,6 +100,8 @@ pub struct Answers {
     /// The claim was read live: when there is none, there is none.
     pub claim_is_live: bool,
     pub credentials: Option<Credentials>,
+    /// Whether Secrets that the user names exist, by name.
+    pub secrets: BTreeMap<String, bool>,
     /// The host's status as JSON without its hardware.
     pub host_status: Option<String>,
     pub nodes: Option<Nodes>,
@@ -140,11 +142,25 @@ pub enum Question {
     Candidates,
     HostsLive,
     ClaimLive,
-    Credentials { name: String },
-    HostStatus { host: String },
+    Credentials {
+        name: String,
+    },
+    /// Whether a Secret that the user names exists; what is in it concerns nobody here.
+    Secret {
+        name: String,
+    },
+    HostStatus {
+        host: String,
+    },
     Nodes,
-    ControlPlane { api_version: String, kind: String, name: String },
-    NodeReuse { template: String },
+    ControlPlane {
+        api_version: String,
+        kind: String,
+        name: String,
+    },
+    NodeReuse {
+        template: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -337,6 +353,7 @@ impl Report {
         let rows: &[Row] = match question {
             Question::Candidates | Question::Credentials { .. } => &[rows::ASSOCIATE_FAILED],
             Question::HostStatus { .. } => &rows::PAUSE_SET_FAILED,
+            Question::Secret { .. } => &[rows::METADATA_FAILED],
             Question::Nodes => &[rows::CREATE_FAILED],
             Question::ClaimLive => &[rows::DISASSOCIATE_FAILED],
             Question::HostsLive | Question::ControlPlane { .. } | Question::NodeReuse { .. } => {

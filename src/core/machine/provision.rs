@@ -7,14 +7,14 @@ use capm3_api::common::{NamespacedRef, SecretRef, owner_reference};
 use capm3_api::foreign::{BareMetalHost, Machine};
 use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3DataClaimSpec, Metal3MachineStatus};
 use capm3_api::k8s::ObjectMeta;
-use capm3_api::names::{PROVIDER_ID_SCHEME, finalizer, host_state};
+use capm3_api::names::{PROVIDER_ID_SCHEME, finalizer, host_state, secret};
 use serde_json::{Map, Value, json};
 
 use super::ControlFlow::Continue;
 use super::associate;
 use super::{
-    Action, Flow, JUST_CREATED, Next, Observed, Problem, Purpose, Report, SAFETY_NET, act, object, rendered_name, rest,
-    rows,
+    Action, Flow, JUST_CREATED, NO_EVENT, Next, Observed, Problem, Purpose, Question, Report, SAFETY_NET, act, ask,
+    object, rendered_name, rest, rows,
 };
 
 /// `metal3://<namespace>/<host>/<metal3machine>`: the whole identity of a machine (M-88).
@@ -209,8 +209,46 @@ fn wait(o: &Observed<'_>, r: &mut Report, message: String) -> Flow<()> {
     rest(Next::After(SAFETY_NET))
 }
 
+/// The Secrets that the user names exist before a host is given their names: the host operator would only wait for them in
+/// silence. Those of bootstrap providers (A-U-2) and those that are rendered for this machine are not looked at.
+pub(super) fn user_secrets(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
+    if is_deployed(host) {
+        return Continue(());
+    }
+    let spec = &o.machine.spec;
+    let named = |reference: &Option<SecretRef>| {
+        reference.as_ref().map(|reference| reference.name.clone()).filter(|name| !name.is_empty())
+    };
+    let given = |reference: &Option<SecretRef>, suffix: &str| {
+        let rendered = spec.data_template.is_some().then(|| format!("{}{suffix}", o.name()));
+        named(reference).filter(|name| Some(name) != rendered.as_ref())
+    };
+    let used = user_data(o, owner, None).ok().flatten().map(|reference| reference.name);
+    let own = named(&spec.user_data).filter(|name| Some(name) == used.as_ref());
+    let secrets = [
+        ("metaData", given(&spec.meta_data, secret::META_DATA_SUFFIX)),
+        ("networkData", given(&spec.network_data, secret::NETWORK_DATA_SUFFIX)),
+        ("userData", own.filter(|name| bootstrap_secret(owner) != Some(name))),
+    ];
+    for (field, name) in secrets.into_iter().filter_map(|(field, name)| Some((field, name?))) {
+        match o.answers.secrets.get(&name) {
+            None => return ask(Question::Secret { name }),
+            Some(true) => {}
+            Some(false) => {
+                r.alarm(
+                    rows::METADATA_FAILED,
+                    format!("Secret {}/{name} (spec.{field}) does not exist", o.namespace()),
+                );
+                return rest(Next::After(NO_EVENT));
+            }
+        }
+    }
+    Continue(())
+}
+
 /// Everything the host is to run is on it, or goes there in one write (M-70, M-71).
 pub(super) fn host_spec(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
+    user_secrets(o, r, owner, host)?;
     if let Err(problem) = remember_references(o, r, owner, host) {
         return r.fail(rows::CREATE_FAILED, problem);
     }

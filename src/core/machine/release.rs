@@ -6,7 +6,7 @@
 //! exist (H-8, K-147). Rules: M-100 to M-110, H-6, H-14, H-15, H-20, H-41, H-47, H-50, H-57.
 
 use capm3_api::foreign::BareMetalHost;
-use capm3_api::names::{CLEANING_DISABLED, annotation, finalizer, label, secret};
+use capm3_api::names::{CAPI_API_VERSION, CLEANING_DISABLED, annotation, finalizer, label, secret};
 use serde_json::{Map, Value, json};
 
 use super::ControlFlow::Continue;
@@ -17,13 +17,10 @@ use super::{
 };
 use crate::host::{self, annotated, labelled};
 
-/// `clusterctl move` deletes what it has copied; the copy lives on (K-138).
-const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
-/// How a kept host names its cluster as consumer; the version is part of the record, not of our API.
-const CLUSTER_API_VERSION: &str = "cluster.x-k8s.io/v1beta1";
-
 pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
-    let moved = o.machine.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(DELETE_FOR_MOVE));
+    // `clusterctl move` deletes what it has copied; the copy lives on (K-138).
+    let annotations = o.machine.metadata.annotations.as_ref();
+    let moved = annotations.is_some_and(|a| a.contains_key(annotation::DELETE_FOR_MOVE));
     if !o.has_finalizer() || (moved && o.cluster.is_none()) {
         return rest(Next::Done);
     }
@@ -153,7 +150,7 @@ fn release(o: &Observed<'_>, host: &BareMetalHost) -> Flow<Step> {
         None => (Value::Null, None),
         Some((value, cluster)) => {
             let consumer = json!({
-                "apiVersion": CLUSTER_API_VERSION,
+                "apiVersion": CAPI_API_VERSION,
                 "kind": "Cluster",
                 "namespace": o.namespace(),
                 "name": cluster.metadata.name,

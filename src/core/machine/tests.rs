@@ -31,6 +31,8 @@ struct World {
     claim: Option<Metal3DataClaim>,
     data: Option<Metal3Data>,
     credentials: Credentials,
+    /// Secrets that exist, but for the hosts' and the machine's bootstrap data.
+    secrets: BTreeSet<String>,
     nodes: Nodes,
     control_plane: Option<String>,
     node_reuse: Option<bool>,
@@ -131,6 +133,7 @@ impl World {
             claim: None,
             data: None,
             credentials: Credentials::Labelled(None),
+            secrets: ["net", "own"].map(str::to_owned).into(),
             nodes: Nodes::Listed(Vec::new()),
             control_plane: None,
             node_reuse: None,
@@ -319,6 +322,9 @@ impl World {
             Question::HostsLive => answers.hosts_are_live = true,
             Question::ClaimLive => answers.claim_is_live = true,
             Question::Credentials { .. } => answers.credentials = Some(self.credentials.clone()),
+            Question::Secret { name } => {
+                answers.secrets.insert(name.clone(), self.secrets.contains(name));
+            }
             Question::HostStatus { .. } => answers.host_status = Some("{\"poweredOn\":true}".to_owned()),
             Question::Nodes => answers.nodes = Some(self.nodes.clone()),
             Question::ControlPlane { .. } => answers.control_plane = Some(self.control_plane.clone()),
@@ -821,6 +827,67 @@ fn n_12_the_users_network_data_goes_with_the_image() {
     assert_eq!(world.hosts[0].spec.network_data, Some(SecretRef::new("ns", "net")));
     assert_eq!(world.writes.iter().filter(|write| write.ends_with("host-0")).count(), 1);
     assert_eq!(world.status().network_data, Some(SecretRef::new("ns", "net")), "A-MD-2");
+}
+
+const LOOK_AGAIN: End = End::Rest(Next::After(NO_EVENT));
+
+#[test]
+fn m_35_a_missing_secret_is_named_before_a_host_is_claimed() {
+    let cases: [(&str, fn(&mut Metal3Machine)); 2] = [
+        ("spec.metaData", |machine| machine.spec.meta_data = Some(SecretRef::named("later"))),
+        ("spec.networkData", |machine| machine.spec.network_data = Some(SecretRef::named("later"))),
+    ];
+    for (field, set) in cases {
+        for mut world in [World::new(), World::with_template()] {
+            set(world.m3m());
+            assert_eq!(world.pass(), LOOK_AGAIN);
+            assert_eq!(world.writes, ["status"]);
+            world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
+            assert_eq!(world.message(METADATA), format!("Secret ns/later ({field}) does not exist"));
+            let legacy = Some(("False".to_owned(), Some("AssociateM3MetaDataFailed".to_owned())));
+            assert_eq!(world.legacy("KubernetesNodeReady"), legacy);
+            world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+            assert_eq!(world.pass(), LOOK_AGAIN);
+            assert_eq!(world.writes, ["status"], "the same words are not written again");
+
+            world.secrets.insert("later".to_owned());
+            world.pass();
+            world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+            world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+            assert_eq!(world.legacy("KubernetesNodeReady"), None);
+        }
+    }
+}
+
+#[test]
+fn m_35_a_secret_that_vanishes_before_the_data_is_rendered_keeps_the_image_back() {
+    let mut world = World::with_template();
+    world.m3m().spec.network_data = Some(SecretRef::named("net"));
+    assert_eq!(world.pass(), WAIT);
+    world.render();
+    world.secrets.clear();
+    assert_eq!(world.pass(), LOOK_AGAIN);
+    assert_eq!(world.message(METADATA), "Secret ns/net (spec.networkData) does not exist");
+    assert_eq!((&world.hosts[0].spec.image, &world.hosts[0].spec.network_data), (&None, &None));
+    world.secrets.insert("net".to_owned());
+    world.pass();
+    assert_eq!(world.hosts[0].spec.network_data, Some(SecretRef::new("ns", "net")));
+    world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+}
+
+/// Bootstrap data is not looked for, nor what is rendered for this very machine, nor what a host has been given.
+#[test]
+fn a_u_2_only_secrets_that_the_user_names_are_looked_for() {
+    let mut world = World::with_template();
+    world.secrets.clear();
+    world.m3m().spec.user_data = Some(SecretRef::named("mine"));
+    world.m3m().spec.meta_data = Some(SecretRef::named("m1-metadata"));
+    assert_eq!(world.pass(), WAIT);
+    world.render();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.user_data, Some(SecretRef::new("ns", "m1-bootstrap")));
+    world.m3m().spec.network_data = Some(SecretRef::named("later"));
+    assert_eq!(world.pass(), DONE);
 }
 
 #[test]
@@ -1363,7 +1430,7 @@ fn k_138_and_k_150_what_is_moved_or_paused_is_not_undone() {
 
     let mut world = World::leaving();
     world.cluster = None;
-    world.annotate("clusterctl.cluster.x-k8s.io/delete-for-move", "");
+    world.annotate(annotation::DELETE_FOR_MOVE, "");
     assert_eq!(world.pass(), DONE);
     assert!(world.hosts[0].spec.image.is_some());
 }
@@ -1404,7 +1471,8 @@ fn a_d_17_and_19_a_host_is_kept_for_its_owner() {
         let consumer = world.hosts[0].spec.consumer_ref.clone().unwrap();
         assert_eq!(
             (consumer.kind.as_deref(), consumer.api_version.as_deref(), consumer.name.as_deref()),
-            (Some("Cluster"), Some("cluster.x-k8s.io/v1beta1"), Some("prod"))
+            (Some("Cluster"), Some("cluster.x-k8s.io/v1beta2"), Some("prod")),
+            "M-107"
         );
         assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), Some(label_value));
     }
