@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::time::MissedTickBehavior;
 
-use crate::summary::{Figures, Window};
 use crate::bed::Bed;
 use crate::console::spoken;
 use crate::life::Life;
 use crate::site::{MACHINE_DEPLOYMENT, Site};
+use crate::summary::{Figures, Window};
 use crate::view::{World, changes, tree};
 
 /// How long each phase took, in the order they ended.

@@ -61,8 +61,11 @@ impl<'a> Life<'a> {
 
     /// New hosts, named `node-<n>`, until the operator has inspected them.
     pub async fn rack(&self, numbers: std::ops::Range<usize>) -> Result<()> {
-        apply(&self.site.client, &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", self.site.namespace))
-            .await?;
+        apply(
+            &self.site.client,
+            &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n", self.site.namespace),
+        )
+        .await?;
         let count = numbers.end;
         for number in numbers {
             for (kind, object) in host(&format!("node-{number}"), &json!({})) {

@@ -53,7 +53,9 @@ impl Figures {
             let sent = (idle.requests.total() + idle.requests.events) as f64;
             put("requests_idle_minute", rounded(sent * 60.0 / idle.window.seconds()));
         }
-        let of = |value: fn(&Usage) -> f64| json!(self.usage.iter().map(|(m, u)| (*m, rounded(value(u)))).collect::<BTreeMap<_, _>>());
+        let of = |value: fn(&Usage) -> f64| {
+            json!(self.usage.iter().map(|(m, u)| (*m, rounded(value(u)))).collect::<BTreeMap<_, _>>())
+        };
         put("rss_mib", of(|usage| usage.rss_mib));
         put("cpu_seconds", of(|usage| usage.cpu_seconds));
         fields
@@ -64,8 +66,10 @@ impl Figures {
         let mut all = self.fields();
         let phases: Map<_, _> = phases.iter().map(|(name, took)| (name.clone(), rounded(took.as_secs_f64()))).collect();
         all.insert("phases".to_owned(), phases.into());
-        let windows = [("created", Some(&self.created)), ("deleted", self.deleted.as_ref()), ("idle", self.idle.as_ref())];
-        let requests = windows.into_iter().filter_map(|(name, counted)| Some((name.to_owned(), counted?.detail()))).collect();
+        let windows =
+            [("created", Some(&self.created)), ("deleted", self.deleted.as_ref()), ("idle", self.idle.as_ref())];
+        let requests =
+            windows.into_iter().filter_map(|(name, counted)| Some((name.to_owned(), counted?.detail()))).collect();
         all.insert("requests".to_owned(), Value::Object(requests));
         let built = fs::read(build_times(paths)).context("build times")?;
         all.insert("build_seconds".to_owned(), serde_json::from_slice(&built)?);
@@ -91,7 +95,9 @@ impl fmt::Display for Figures {
 }
 
 fn flat(detail: &Detail) -> impl Iterator<Item = (u64, Manager, &str)> {
-    detail.iter().flat_map(|(manager, requests)| requests.iter().map(|(request, count)| (*count, *manager, request.as_str())))
+    detail
+        .iter()
+        .flat_map(|(manager, requests)| requests.iter().map(|(request, count)| (*count, *manager, request.as_str())))
 }
 
 impl Counted {
@@ -114,7 +120,8 @@ impl Window {
 /// What building took, in seconds: the Go programs when they were built, the look at them this time, our own programs
 /// this time. Left for the process inside the namespaces, which writes the summary.
 pub fn note_build_times(paths: &Paths, cold: f64, warm: Duration, ours: Duration) -> Result<()> {
-    let times = json!({"cold": rounded(cold), "warm": rounded(warm.as_secs_f64()), "ours": rounded(ours.as_secs_f64())});
+    let times =
+        json!({"cold": rounded(cold), "warm": rounded(warm.as_secs_f64()), "ours": rounded(ours.as_secs_f64())});
     Ok(fs::write(build_times(paths), times.to_string())?)
 }
 
