@@ -22,6 +22,15 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
 
 /// Applies every document of a YAML text in order, server-side, as field manager `bed`.
 pub async fn apply(client: &Client, yaml: &str) -> Result<Vec<DynamicObject>> {
+    apply_with(client, yaml, &PatchParams::apply("bed").force()).await
+}
+
+/// As [`apply`], up to admission and conversion; nothing is stored.
+pub async fn dry_run(client: &Client, yaml: &str) -> Result<()> {
+    apply_with(client, yaml, &PatchParams::apply("bed").force().dry_run()).await.map(|_| ())
+}
+
+async fn apply_with(client: &Client, yaml: &str, how: &PatchParams) -> Result<Vec<DynamicObject>> {
     let mut applied = Vec::new();
     for document in serde_saphyr::from_multiple::<serde_json::Value>(yaml)? {
         if document.is_null() {
@@ -38,7 +47,7 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<Vec<DynamicObject>> {
             Scope::Cluster => Api::all_with(client.clone(), &resource),
             Scope::Namespaced => namespaced(client, object.metadata.namespace.as_deref(), &resource),
         };
-        let result = api.patch(&name, &PatchParams::apply("bed").force(), &Patch::Apply(&object)).await;
+        let result = api.patch(&name, how, &Patch::Apply(&object)).await;
         applied.push(result.with_context(|| format!("apply {} {name}", kind.kind))?);
     }
     Ok(applied)

@@ -20,7 +20,7 @@ const NODES: (&str, &str) = ("192.0.2.100", "192.0.2.199");
 const GATEWAY: &str = "192.0.2.1";
 
 /// How long a step may take on two busy cores before it counts as stuck.
-const BOUND: Duration = Duration::from_secs(360);
+pub const BOUND: Duration = Duration::from_secs(360);
 
 pub struct Life<'a> {
     pub bed: &'a Bed,
@@ -87,8 +87,8 @@ impl<'a> Life<'a> {
         .await
     }
 
-    /// The cluster as `clusterctl generate cluster` renders it from our development flavour.
-    pub async fn generate(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<String> {
+    /// The cluster as `clusterctl generate cluster` renders it from one of our flavours; the empty one is the default.
+    pub async fn generate(&self, cluster: &str, flavor: &str, control_planes: usize, workers: usize) -> Result<String> {
         let version = &self.bed.tools.kubernetes;
         let counts = [control_planes, workers].map(|count| count.to_string());
         let url = image(version);
@@ -106,13 +106,16 @@ impl<'a> Life<'a> {
             ("NODE_POOL_END", NODES.1),
             ("NODE_POOL_GATEWAY", GATEWAY),
             ("POD_CIDR", r#"["10.244.0.0/16"]"#),
+            ("CTLPLANE_KUBEADM_EXTRA_CONFIG", "    format: cloud-config"),
+            ("WORKERS_KUBEADM_EXTRA_CONFIG", "      format: cloud-config"),
         ];
         let arguments = [
             "generate",
             "cluster",
             cluster,
             "--infrastructure=metal3",
-            "--flavor=development",
+            "--flavor",
+            flavor,
             "--target-namespace",
             &self.site.namespace,
             "--kubernetes-version",
@@ -126,7 +129,7 @@ impl<'a> Life<'a> {
     }
 
     pub async fn create(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<()> {
-        let rendered = self.generate(cluster, control_planes, workers).await?;
+        let rendered = self.generate(cluster, "development", control_planes, workers).await?;
         apply(&self.site.client, &rendered).await.map(|_| ())
     }
 

@@ -10,6 +10,7 @@ mod audit;
 mod bed;
 mod console;
 mod demo;
+mod further;
 mod hardware;
 mod issuer;
 mod kube;
@@ -147,7 +148,7 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
                 bed.stay().await
             }
             Job::Demo => demo::run(&bed).await,
-            Job::Test { .. } => scenario::run(&bed).await,
+            Job::Test { all } => scenario::run(&bed, *all).await,
             Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
         }
     };

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::bed::Bed;
 use crate::demo::{Phases, show, tell};
-use crate::kube::{Seen, apply, wait_for};
+use crate::further::Further;
+use crate::kube::{Seen, apply, dry_run, wait_for};
 use crate::life::{ENDPOINT, Life, consumer, host, image};
 use crate::managers::Manager;
 use crate::site::*;
@@ -17,51 +18,64 @@ use crate::view::condition;
 
 const SHORT: Duration = Duration::from_secs(90);
 
-/// The steps of the core run, in order. A step's name is its row.
-const STEPS: [&str; 10] = [
+/// The steps before the further scenarios and after them, in order. A step's name is its row.
+const FIRST: [&str; 10] = [
     "K-117 clusterctl init installs our providers and they become Available",
-    "E-0.8 hosts are registered, inspected and available",
+    "hosts are registered, inspected and available (E-0.8)",
+    "K-158 both flavours pass a server-side dry run, in either API version",
     "E-1 a cluster with 1 control plane and 2 workers comes up",
-    "P4 a settled cluster costs no request",
+    "a settled cluster costs no request (P4)",
     "E-11 scale up, the infrastructure manager killed while it provisions",
     "E-30 scale down, both managers killed while they delete",
     "bad input: no host fits, a host that fails, a refused image",
     "bad input: an empty pool",
     "bad input: a missing Secret",
-    "E-0.10 deletion leaves nothing and frees every host",
 ];
+const LAST: &str = "deletion leaves nothing and frees every host (E-0.10)";
 
 /// Runs all steps; the last line says how many passed.
-pub async fn run(bed: &Bed) -> Result<()> {
-    let mut run = Run { bed, phases: Phases::default(), passed: 0 };
+pub async fn run(bed: &Bed, all: bool) -> Result<()> {
+    let further = if all { Further::ALL.to_vec() } else { Further::slice(commits(bed)) };
+    let rows = FIRST.into_iter().chain(further.iter().map(|scenario| scenario.row())).chain([LAST]).collect();
+    let mut run = Run { bed, phases: Phases::default(), rows, passed: 0 };
     run.phases.add("management cluster", bed.console.elapsed());
-    let result = run.steps().await;
-    if let Err(error) = &result {
-        bed.console.step(format_args!("FAILED {}: {error:#}", STEPS[run.passed.min(STEPS.len() - 1)]));
+    let result = run.steps(&further).await;
+    if let (Err(error), Some(row)) = (&result, run.rows.get(run.passed)) {
+        bed.console.step(format_args!("FAILED {row}: {error:#}"));
     }
-    bed.console.line(format_args!("bed: {} passed, {} failed", run.passed, STEPS.len() - run.passed));
+    let failed = if result.is_ok() { 0 } else { (run.rows.len() - run.passed).max(1) };
+    bed.console.line(format_args!("bed: {} passed, {failed} failed", run.passed));
     result
+}
+
+/// The number of commits, which chooses the slice; a checkout without history runs the first.
+fn commits(bed: &Bed) -> usize {
+    let git =
+        std::process::Command::new("git").args(["rev-list", "--count", "HEAD"]).current_dir(&bed.paths.root).output();
+    git.ok().and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
 struct Run<'a> {
     bed: &'a Bed,
     phases: Phases,
+    rows: Vec<&'static str>,
     passed: usize,
 }
 
 impl Run<'_> {
     async fn step<T>(&mut self, site: &Site, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let result = show(self.bed, site, &mut self.phases, STEPS[self.passed], work).await?;
+        let result = show(self.bed, site, &mut self.phases, self.rows[self.passed], work).await?;
         self.passed += 1;
         Ok(result)
     }
 
-    async fn steps(&mut self) -> Result<()> {
+    async fn steps(&mut self, further: &[Further]) -> Result<()> {
         let bed = self.bed;
         let life = Life::new(bed, "metal3");
         let site = life.site.clone();
         self.step(&site, installed(bed)).await?;
         self.step(&site, life.rack(0..5)).await?;
+        self.step(&site, dry_runs(&life)).await?;
 
         let from = bed.audit_mark();
         self.step(&site, async {
@@ -83,6 +97,9 @@ impl Run<'_> {
         self.step(&bad_site, bad.empty_pool()).await?;
         self.step(&bad_site, bad.missing_secret()).await?;
 
+        for scenario in further {
+            self.step(&site, scenario.run(&life, "test1")).await?;
+        }
         self.step(&site, async {
             life.delete("test1").await?;
             life.hosts_in("available", 5).await
@@ -92,6 +109,19 @@ impl Run<'_> {
         tell(bed, &figures, &self.phases);
         bed.write_summary(&figures, &self.phases)
     }
+}
+
+/// Admission and conversion answer for every object of both flavours; nothing is stored.
+async fn dry_runs(life: &Life<'_>) -> Result<()> {
+    for flavor in ["", "development"] {
+        let rendered = life.generate("dry", flavor, 1, 1).await?;
+        ensure!(
+            rendered.contains("v1beta1") == flavor.is_empty(),
+            "flavour {flavor:?} is not in the version it should be"
+        );
+        dry_run(&life.site.client, &rendered).await.with_context(|| format!("dry run of flavour {flavor:?}"))?;
+    }
+    Ok(())
 }
 
 /// The inventory names both providers, and every Deployment is Available.

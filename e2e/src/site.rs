@@ -30,6 +30,8 @@ pub const CONTROL_PLANE: Kind =
     kind("controlplane.cluster.x-k8s.io", "v1beta2", "KubeadmControlPlane", "kubeadmcontrolplanes");
 pub const METAL3_CLUSTER: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3Cluster", "metal3clusters");
 pub const METAL3_MACHINE: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3Machine", "metal3machines");
+pub const METAL3_MACHINE_TEMPLATE: Kind =
+    kind(INFRASTRUCTURE, "v1beta2", "Metal3MachineTemplate", "metal3machinetemplates");
 pub const METAL3_DATA: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3Data", "metal3datas");
 pub const METAL3_DATA_CLAIM: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3DataClaim", "metal3dataclaims");
 pub const METAL3_DATA_TEMPLATE: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3DataTemplate", "metal3datatemplates");
@@ -39,6 +41,7 @@ pub const IP_ADDRESS: Kind = kind("ipam.metal3.io", "v1alpha1", "IPAddress", "ip
 pub const HOST: Kind = kind("metal3.io", "v1alpha1", "BareMetalHost", "baremetalhosts");
 pub const SECRET: Kind = kind("", "v1", "Secret", "secrets");
 pub const NODE: Kind = kind("", "v1", "Node", "nodes");
+pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 pub const DEPLOYMENT: Kind = kind("apps", "v1", "Deployment", "deployments");
 pub const PROVIDER: Kind = kind("clusterctl.cluster.x-k8s.io", "v1alpha3", "Provider", "providers");
 
