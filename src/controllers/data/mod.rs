@@ -395,6 +395,7 @@ impl ReconcileError for DataError {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "cases are JSON literals")]
 mod tests {
     use serde_json::{Value, json};
 

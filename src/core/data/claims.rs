@@ -173,6 +173,8 @@ fn claim_capi(asking: &Asking<'_>, pool: ContractRef, known: &Known, actions: &m
 
 fn ip_claim(asking: &Asking<'_>, pool: &str, name: String) -> IPClaim {
     let mut metadata = claim_metadata(asking.data, name, false);
+    // Also the one of who answers: it saves the write that would put it there.
+    metadata.finalizers.get_or_insert_default().push(finalizer::IP_CLAIM.to_owned());
     let data = self::name(&asking.data.metadata);
     if asking.by_host && data.len() <= LONGEST_LABEL && pool.len() <= LONGEST_LABEL {
         let labels = metadata.labels.get_or_insert_default();
@@ -338,7 +340,7 @@ mod tests {
                     "name": named(DATA),
                     "namespace": NS,
                     "labels": {"cluster.x-k8s.io/cluster-name": CLUSTER},
-                    "finalizers": ["metal3data.infrastructure.cluster.x-k8s.io"],
+                    "finalizers": ["metal3data.infrastructure.cluster.x-k8s.io", "ipclaim.ipam.metal3.io"],
                     "ownerReferences": [{
                         "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2", "kind": "Metal3Data", "name": DATA,
                         "uid": format!("uid-{DATA}"), "controller": true,

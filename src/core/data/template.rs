@@ -17,8 +17,8 @@ use capm3_api::infra::v1beta2::{
     Metal3DataTemplateStatus, Metal3Machine,
 };
 use capm3_api::k8s::{ObjectMeta, OwnerReference, Time, Timestamp};
-use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer};
-use capm3_api::{NamespacedRef, owner_reference};
+use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, secret};
+use capm3_api::{NamespacedRef, SecretRef, owner_reference};
 
 use super::life::metal3_machine_of;
 use super::message;
@@ -223,6 +223,9 @@ impl Pass<'_> {
             if claim.status.as_ref() != Some(&status) {
                 steps.push(Step::Status(status));
             }
+            if !fails && has_finalizer(&claim.metadata, finalizer::DATA_CLAIM) {
+                steps.push(Step::Free);
+            }
             return steps;
         };
         let rendered = NamespacedRef::new(namespace, &rendered);
@@ -234,6 +237,11 @@ impl Pass<'_> {
         let Observed { namespace, name, .. } = *self.observed;
         let index = (0..=i32::MAX).find(|index| !self.taken.contains(index)).unwrap_or(i32::MAX);
         self.taken.insert(index);
+        let renders = self.observed.template.map(|template| &template.spec);
+        let secret = |suffix| SecretRef::new(namespace, &format!("{}{suffix}", machine.name));
+        let meta_data = renders.and_then(|spec| spec.meta_data.as_ref()).map(|_| secret(secret::META_DATA_SUFFIX));
+        let network_data = renders.and_then(|spec| spec.network_data.as_ref());
+        let network_data = network_data.map(|_| secret(secret::NETWORK_DATA_SUFFIX));
         let machine = OwnerReference {
             api_version: INFRA_API_VERSION.to_owned(),
             kind: Metal3Machine::KIND.to_owned(),
@@ -246,7 +254,8 @@ impl Pass<'_> {
             metadata: ObjectMeta {
                 name: Some(format!("{name}-{index}")),
                 namespace: Some(namespace.to_owned()),
-                finalizers: Some(vec![finalizer::DATA_CLAIM.to_owned()]),
+                // With what rendering would put there first: its finalizer, and below the names of the Secrets.
+                finalizers: Some(vec![finalizer::DATA_CLAIM.to_owned(), finalizer::DATA.to_owned()]),
                 labels: claim.metadata.labels.clone(),
                 owner_references: Some(owner_reference(claim, true, false).into_iter().chain([machine]).collect()),
                 ..ObjectMeta::default()
@@ -255,7 +264,8 @@ impl Pass<'_> {
                 index: Some(index),
                 template: Some(NamespacedRef::new(namespace, name)),
                 claim: Some(NamespacedRef::new(namespace, claim_name)),
-                ..Metal3DataSpec::default()
+                meta_data,
+                network_data,
             },
             status: None,
         }
@@ -667,7 +677,9 @@ mod tests {
                 "metadata": {
                     "name": index_of(TEMPLATE, 0),
                     "namespace": NS,
-                    "finalizers": ["metal3dataclaim.infrastructure.cluster.x-k8s.io"],
+                    "finalizers": [
+                        "metal3dataclaim.infrastructure.cluster.x-k8s.io", "metal3data.infrastructure.cluster.x-k8s.io",
+                    ],
                     "labels": {"cluster.x-k8s.io/cluster-name": fixture::CLUSTER},
                     "ownerReferences": [
                         {"apiVersion": INFRA_API_VERSION, "kind": "Metal3DataClaim", "name": "C", "uid": "uid-C", "controller": true},
@@ -681,6 +693,33 @@ mod tests {
                 },
             })
         );
+    }
+
+    /// A claim is made with our finalizer on it; where nobody is there to answer it must be able to go by itself.
+    #[test]
+    fn a_claim_on_a_template_that_does_not_exist_is_not_held() {
+        let made_with = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
+        let held = claim("C", |claim| claim.metadata.finalizers = Some(made_with.into()));
+        let mut world = world().with(vec![held], vec![]);
+        world.template = None;
+        let plan = world.decide();
+        assert!(matches!(steps_of(&plan)[..], [Step::Status(_), Step::Free]), "{plan:?}");
+    }
+
+    #[test]
+    fn an_answer_names_its_secrets_so_that_rendering_need_not_write_them_first() {
+        let names = |template: Value| {
+            let mut world = world().with(vec![claim("C", |_| {})], vec![]);
+            world.template.as_mut().unwrap().spec = serde_json::from_value(template).unwrap();
+            let plan = world.decide();
+            let Step::Create(made) = &steps_of(&plan)[1] else { panic!("{plan:?}") };
+            let name = |reference: &Option<SecretRef>| reference.as_ref().map(|reference| reference.name.clone());
+            (name(&made.spec.meta_data), name(&made.spec.network_data))
+        };
+        let secret = |suffix: &str| Some(format!("{M3M}-{suffix}"));
+        assert_eq!(names(json!({"metaData": {}, "networkData": {}})), (secret("metadata"), secret("networkdata")));
+        assert_eq!(names(json!({"networkData": {}})), (None, secret("networkdata")));
+        assert_eq!(names(json!({})), (None, None));
     }
 
     #[test]

@@ -126,7 +126,8 @@ fn claim(o: &Observed<'_>, template: &NamespacedRef) -> Metal3DataClaim {
         metadata: ObjectMeta {
             name: Some(o.name().to_owned()),
             namespace: Some(o.namespace().to_owned()),
-            finalizers: Some(vec![finalizer::MACHINE.to_owned()]),
+            // Also the one of who answers: it saves the write that would put it there.
+            finalizers: Some(vec![finalizer::MACHINE.to_owned(), finalizer::DATA_CLAIM.to_owned()]),
             labels: o.machine.metadata.labels.clone(),
             owner_references: owner_reference(o.machine, true, false).map(|owner| vec![owner]),
             ..ObjectMeta::default()
@@ -172,7 +173,10 @@ pub(super) fn wait_for_data(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
     let Some(name) = rendered_name(o.machine, o.claim) else {
         let error = o.claim.and_then(|claim| claim.status.as_ref()).and_then(|s| s.error_message.as_deref());
         let what = match error.filter(|e| !e.is_empty()) {
-            Some(error) => format!("Metal3DataClaim {}: {error}", o.claim_name()),
+            Some(error) => {
+                r.trouble = true;
+                format!("Metal3DataClaim {}: {error}", o.claim_name())
+            }
             None => format!("Metal3DataClaim {} has no Metal3Data yet", o.claim_name()),
         };
         return wait(o, r, what);
@@ -186,7 +190,10 @@ pub(super) fn wait_for_data(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
     if status.and_then(|s| s.ready) != Some(true) {
         let error = status.and_then(|s| s.error_message.as_deref()).filter(|e| !e.is_empty());
         return match error {
-            Some(error) => wait(o, r, format!("Metal3Data {}/{name}: {error}", o.namespace())),
+            Some(error) => {
+                r.trouble = true;
+                wait(o, r, format!("Metal3Data {}/{name}: {error}", o.namespace()))
+            }
             None => wait(o, r, format!("Metal3Data {}/{name} is not rendered yet", o.namespace())),
         };
     }

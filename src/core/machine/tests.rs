@@ -833,13 +833,11 @@ const LOOK_AGAIN: End = End::Rest(Next::After(NO_EVENT));
 
 #[test]
 fn m_35_a_missing_secret_is_named_before_a_host_is_claimed() {
-    let cases: [(&str, fn(&mut Metal3Machine)); 2] = [
-        ("spec.metaData", |machine| machine.spec.meta_data = Some(SecretRef::named("later"))),
-        ("spec.networkData", |machine| machine.spec.network_data = Some(SecretRef::named("later"))),
-    ];
-    for (field, set) in cases {
+    for field in ["spec.metaData", "spec.networkData"] {
         for mut world in [World::new(), World::with_template()] {
-            set(world.m3m());
+            let spec = &mut world.m3m().spec;
+            let reference = if field == "spec.metaData" { &mut spec.meta_data } else { &mut spec.network_data };
+            *reference = Some(SecretRef::named("later"));
             assert_eq!(world.pass(), LOOK_AGAIN);
             assert_eq!(world.writes, ["status"]);
             world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
@@ -910,7 +908,8 @@ fn a_as_6_and_a_md_4_with_a_template_the_claim_comes_before_the_image() {
     assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
     let claim = world.claim.clone().unwrap();
     assert_eq!(claim.metadata.name.as_deref(), Some("m1"));
-    assert_eq!(claim.metadata.finalizers, Some(vec![finalizer::MACHINE.to_owned()]));
+    let finalizers = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
+    assert_eq!(claim.metadata.finalizers, Some(finalizers.into()));
     assert_eq!(claim.metadata.labels, world.m3m().metadata.labels);
     assert_eq!(claim.spec.template, Some(NamespacedRef::new("ns", "template")));
     let owners = claim.metadata.owner_references.unwrap();
