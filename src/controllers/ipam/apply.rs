@@ -133,6 +133,7 @@ impl Pools {
         let Some(answer) = answer(serve, &created) else { return created };
         let wanted = IPClaim { status: Some(claim_status(claim, &answer)), ..claim.clone() };
         self.patch_status(claim, &wanted).await?;
+        self.tell(gathered, claim, &answer);
         created
     }
 
@@ -151,7 +152,17 @@ impl Pools {
         let now = Time(gathered.observed.now);
         let wanted = IPAddressClaim { status: Some(capi_claim_status(claim, &answer, &now)), ..claim.clone() };
         self.patch_status(claim, &wanted).await?;
+        self.tell(gathered, claim, &answer);
         created
+    }
+
+    /// A refusal is an event on the claim when it is first given; that a pool is empty is one on the pool, whoever asks.
+    fn tell<K: Object>(&self, gathered: &Gathered, claim: &K, answer: &Answer) {
+        let Answer::Failed { reason, message } = answer else { return };
+        self.recorder.warning(claim, reason.as_str(), message.clone());
+        if *reason == Reason::PoolExhausted {
+            self.recorder.warning(&*gathered.pool, reason.as_str(), "no address is left for the claims that wait");
+        }
     }
 
     async fn add_finalizer<K>(&self, claim: &K, serve: &Serve) -> Result<(), PoolError>

@@ -23,8 +23,8 @@ use capm3_core::ipam::objects::{
 };
 use capm3_core::ipam::pool;
 use capm3_runtime::{
-    Change, Clock, Controller, Dice, Key, Next, ReadError, Reader, Reconcile, ReconcileError, Retry, Setup, Store,
-    WatchOptions, WriteError, Writer, key_of,
+    Change, Clock, Controller, Dice, Key, Next, ReadError, Reader, Reconcile, ReconcileError, Recorder, Retry, Setup,
+    Store, WatchOptions, WriteError, Writer, key_of,
 };
 
 const NAME: &str = "ippool";
@@ -97,6 +97,7 @@ pub fn register(setup: &mut Setup) {
         stores,
         reader: setup.reader.clone(),
         writer: setup.writer.clone(),
+        recorder: setup.recorder.clone(),
         clock: setup.clock.clone(),
         dice: setup.dice.clone(),
         filter,
@@ -117,6 +118,7 @@ struct Pools {
     stores: Stores,
     reader: Reader,
     writer: Writer,
+    recorder: Recorder,
     clock: Arc<dyn Clock>,
     dice: Arc<dyn Dice>,
     filter: Option<String>,

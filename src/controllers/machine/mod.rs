@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine, MachineSet};
-use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine, Metal3MachineTemplate};
+use capm3_api::infra::v1beta2::{
+    Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine, Metal3MachineStatus, Metal3MachineTemplate,
+};
 use capm3_api::names::label;
 use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Report, Step};
 use capm3_remote::Workloads;
@@ -209,6 +211,7 @@ impl Machines {
         match self.writer.patch_status::<Metal3Machine>(&key, json!({ "status": difference }), &only_if).await {
             Ok(_) => {
                 self.tell_trouble(machine, report);
+                self.tell_provisioned(machine, &after);
                 Ok(Next::Done)
             }
             Err(WriteError::NotFound(_)) => Ok(Next::Done),
@@ -217,7 +220,16 @@ impl Machines {
         }
     }
 
-    /// A new complaint becomes an event; the same complaint again does not.
+    fn tell_provisioned(&self, machine: &Metal3Machine, after: &Metal3MachineStatus) {
+        let is =
+            |status: &Metal3MachineStatus| status.initialization.as_ref().and_then(|i| i.provisioned) == Some(true);
+        if is(after) && !machine.status.as_ref().is_some_and(is) {
+            let id = machine.spec.provider_id.as_deref().unwrap_or_default();
+            self.recorder.normal(machine, "Provisioned", format!("the machine is provisioned as {id}"));
+        }
+    }
+
+    /// A new complaint becomes an event; the same complaint again does not, nor the same with other details after the colon.
     fn tell_trouble(&self, machine: &Metal3Machine, report: &Report) {
         if !report.trouble {
             return;
@@ -225,7 +237,8 @@ impl Machines {
         let before = machine.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         for finding in report.findings.iter() {
             let known = capm3_core::conditions::get(before, finding.row.kind);
-            let is_new = known.is_none_or(|c| c.reason != finding.row.reason || c.message != finding.message);
+            let is_new = known
+                .is_none_or(|c| c.reason != finding.row.reason || headline(&c.message) != headline(&finding.message));
             if finding.row.status == capm3_core::conditions::Status::False && !finding.message.is_empty() && is_new {
                 self.recorder.warning(machine, finding.row.reason, finding.message.clone());
             }
@@ -242,6 +255,11 @@ impl Machines {
     fn jitter(&self, about: Duration) -> Duration {
         about.mul_f64(0.5 + (self.dice.roll() % 1000) as f64 / 1000.0)
     }
+}
+
+/// What is wrong, without the details that change from pass to pass.
+fn headline(message: &str) -> &str {
+    message.split_once(": ").map_or(message, |(headline, _)| headline)
 }
 
 /// `next`, but not later than `delay`.
@@ -261,5 +279,17 @@ fn shown_write(error: &WriteError) -> String {
     match error.failure().map(|failure| failure.message.as_str()).filter(|message| !message.is_empty()) {
         Some(message) => format!("{error}: {message}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::headline;
+
+    #[test]
+    fn counts_of_hosts_that_change_are_no_news() {
+        let none_fits = |counts: &str| format!("none of 3 BareMetalHosts fits: {counts}");
+        assert_eq!(headline(&none_fits("3 claimed")), headline(&none_fits("2 claimed, 1 paused")));
+        assert_ne!(headline("no BareMetalHost in this namespace"), headline(&none_fits("3 claimed")));
     }
 }
