@@ -1,21 +1,32 @@
 # Thin on purpose: each line is a command a person could type.
 
-.PHONY: demo demo-shell demo-down test test-all unit lint sim bench generate tools
+.PHONY: demo demo-shell demo-down test test-all unit lint sim bench generate tools bed able
 
-demo: ## Bring up a workload cluster on simulated hardware with the real components, and show it live.
-	cargo bed demo
+BED = $${CARGO_TARGET_DIR:-target}/release/bed
+
+# What takes a newcomer minutes to run into otherwise; the bed itself looks at the rest before it starts anything.
+able:
+	@test "$$(id -u)" = 0 || { echo "The bed makes namespaces, mounts and bridges: run make as root."; exit 1; }
+	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer and put its bin folder on PATH."; exit 1; }
+
+# Built together, because cargo builds dependencies once for each set of packages it is asked for.
+bed: able ## The bed and what it runs.
+	cargo build --release --locked --package capm3-e2e --package capm3-manager --package capm3-process-cri
+
+demo: bed ## Bring up a workload cluster on simulated hardware with the real components, and show it live.
+	$(BED) demo
 
 demo-shell: ## A shell inside the running demo: kubectl and clusterctl set up for both clusters.
-	cargo bed shell
+	@$(BED) shell
 
 demo-down: ## End the running demo and remove what it left.
-	cargo bed down
+	$(BED) down
 
-test: lint unit ## Everything CI checks: format, lints, walls, drift, unit tests, then the real bed's core scenarios.
-	cargo bed test
+test: able lint unit bed ## Everything CI checks: format, lints, walls, drift, unit tests, then the real bed's core scenarios.
+	$(BED) test
 
-test-all: lint unit ## As test, with every scenario of the bed.
-	cargo bed test --all
+test-all: able lint unit bed ## As test, with every scenario of the bed.
+	$(BED) test --all
 
 unit:
 	cargo test --workspace --quiet
@@ -33,5 +44,5 @@ bench: ## Figures of the decisions (release build).
 generate: ## Write crds/, clusterctl/ and the bed's host CRDs from the source.
 	cargo xtask generate
 
-tools: ## Build the pinned Go programs of the bed into its cache.
-	cargo bed tools
+tools: bed ## Build the pinned Go programs of the bed into its cache.
+	$(BED) tools

@@ -86,7 +86,7 @@ impl Bed {
     /// Until Ctrl-C: pid 1 is ended from outside.
     pub async fn stay(&self) -> Result<()> {
         self.console.step(format_args!(
-            "the bed is up after {}; `cargo bed shell` enters it, Ctrl-C ends it",
+            "the bed is up after {}; `make demo-shell` enters it, Ctrl-C ends it",
             spoken(self.console.elapsed())
         ));
         std::future::pending().await

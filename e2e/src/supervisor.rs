@@ -60,7 +60,7 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error).context("lock the bed"),
             }
             if let Some(outer) = outer(paths) {
-                bail!("a bed runs already (process {outer}): `cargo bed shell` enters it, `cargo bed down` ends it");
+                bail!("a bed runs already (process {outer}): `make demo-shell` enters it, `make demo-down` ends it");
             }
             ensure!(
                 tokio::time::Instant::now() < deadline,
@@ -172,7 +172,7 @@ Leave with Ctrl-D; the bed goes on.";
 
 /// A shell, or the command given, inside the running bed.
 pub fn shell(paths: &Paths, tools: &Tools, console: &Console, command: &[String]) -> Result<ExitCode> {
-    let inner = inner(paths).context("no bed runs in this checkout: `cargo bed up` or `make demo` starts one")?;
+    let inner = inner(paths).context("no bed runs in this checkout: `make demo` starts one")?;
     let mut path: Vec<_> = tools.folders().iter().map(|folder| folder.display().to_string()).collect();
     let scripts = paths.state.join("scripts");
     fs::create_dir_all(&scripts)?;
