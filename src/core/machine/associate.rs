@@ -196,8 +196,10 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
     });
     let mut spec = object([("consumerRef", Some(consumer))]);
     if o.machine.spec.data_template.is_none() {
-        match provision::remember_references(o, r, owner, host) {
-            Ok(()) => spec.append(&mut provision::missing(o, host, &r.status)),
+        // Remembered when the claim stands: a claim that is refused has handed nothing over.
+        let mut handed = r.clone();
+        match provision::remember_references(o, &mut handed, owner, host) {
+            Ok(()) => spec.append(&mut provision::missing(o, host, &handed.status)),
             Err(problem) => return r.fail(rows::ASSOCIATE_FAILED, problem),
         }
     }

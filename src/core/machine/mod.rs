@@ -254,6 +254,8 @@ pub enum Problem {
     Selector(#[from] SelectorError),
     #[error("spec.{field} names {name} in namespace {namespace}, which is not the machine's own")]
     ForeignNamespace { field: &'static str, name: String, namespace: String },
+    #[error("spec.dataTemplate has no name")]
+    TemplateUnnamed,
     #[error("neither spec.image nor spec.customDeploy is set")]
     NothingToDeploy,
     #[error("Nodes {nodes} share the label metal3.io/uuid={uid}")]
@@ -272,6 +274,7 @@ impl Problem {
             Self::Annotation(_) => "HostAnnotation",
             Self::Selector(_) => "HostSelector",
             Self::ForeignNamespace { .. } => "ForeignNamespace",
+            Self::TemplateUnnamed => "DataTemplate",
             Self::NothingToDeploy => "NothingToDeploy",
             Self::SharedHostLabel { .. } => "SharedHostLabel",
             Self::OtherProviderId { .. } => "OtherProviderID",
@@ -485,6 +488,14 @@ pub fn host_name(machine: &Metal3Machine) -> Result<Option<&str>, Problem> {
     }
 }
 
+/// Whether an earlier pass got as far as handing something to a host.
+pub fn was_associated(machine: &Metal3Machine) -> bool {
+    let status = machine.status.as_ref();
+    machine.spec.provider_id.as_deref().is_some_and(|id| !id.is_empty())
+        || status
+            .is_some_and(|s| s.user_data.is_some() || conditions::is_true(&s.conditions, condition::ASSOCIATE_HOST))
+}
+
 impl<'a> Observed<'a> {
     fn namespace(&self) -> &'a str {
         self.machine.metadata.namespace.as_deref().unwrap_or_default()
@@ -528,12 +539,8 @@ impl<'a> Observed<'a> {
         self.is_provisioned() && self.provider_id().is_some() && joined
     }
 
-    /// Whether an earlier pass got as far as handing something to a host.
     fn was_associated(&self) -> bool {
-        let status = self.machine.status.as_ref();
-        self.provider_id().is_some()
-            || status
-                .is_some_and(|s| s.user_data.is_some() || conditions::is_true(&s.conditions, condition::ASSOCIATE_HOST))
+        was_associated(self.machine)
     }
 
     /// A patch of a host on condition of what was looked at.

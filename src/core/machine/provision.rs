@@ -44,6 +44,9 @@ pub(super) fn check(o: &Observed<'_>, owner: &Machine) -> Result<(), Problem> {
 fn check_references(o: &Observed<'_>) -> Result<(), Problem> {
     references(o)?;
     let Some(template) = &o.machine.spec.data_template else { return Ok(()) };
+    if template.name.is_empty() {
+        return Err(Problem::TemplateUnnamed); // a claim on nothing is answered by nobody, and let go by nobody
+    }
     own_namespace("dataTemplate", o, &template.name, template.namespace.as_deref())
 }
 
@@ -219,7 +222,7 @@ fn wait(o: &Observed<'_>, r: &mut Report, message: String) -> Flow<()> {
 /// The Secrets that the user names exist before a host is given their names: the host operator would only wait for them in
 /// silence. Those of bootstrap providers (A-U-2) and those that are rendered for this machine are not looked at.
 pub(super) fn user_secrets(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
-    if is_deployed(host) {
+    if !is_to_deploy(o, host) {
         return Continue(());
     }
     let spec = &o.machine.spec;
@@ -264,10 +267,21 @@ pub(super) fn host_spec(o: &Observed<'_>, r: &mut Report, owner: &Machine, host:
         return r.fail(rows::CREATE_FAILED, Problem::NothingToDeploy);
     }
     let spec = missing(o, host, &r.status);
-    if spec.is_empty() {
+    if !spec.is_empty() {
+        return act(o.host_patch(Purpose::Provision, host, json!({ "spec": spec })));
+    }
+    if is_to_deploy(o, host) || is_deployed(host) || host.state() == host_state::PROVISIONED {
         return Continue(());
     }
-    act(o.host_patch(Purpose::Provision, host, json!({ "spec": spec })))
+    let message = format!("BareMetalHost {} has lost its image; a machine that ran is not deployed anew", o.at(host));
+    r.alarm(rows::UPDATE_FAILED, message);
+    rest(Next::After(SAFETY_NET))
+}
+
+/// A host without an image is given one, unless the machine has been provisioned: whatever took the image away, be it that the
+/// host was made anew, what its disk holds may still be wanted (I10).
+fn is_to_deploy(o: &Observed<'_>, host: &BareMetalHost) -> bool {
+    !is_deployed(host) && !o.is_provisioned() && o.provider_id().is_none()
 }
 
 fn is_deployed(host: &BareMetalHost) -> bool {
@@ -278,7 +292,7 @@ fn is_deployed(host: &BareMetalHost) -> bool {
 pub(super) fn missing(o: &Observed<'_>, host: &BareMetalHost, status: &Metal3MachineStatus) -> Map<String, Value> {
     let spec = &o.machine.spec;
     let mut fields = Map::new();
-    if let Some(user_data) = status.user_data.as_ref().filter(|_| !is_deployed(host) && is_deployable(o)) {
+    if let Some(user_data) = status.user_data.as_ref().filter(|_| is_to_deploy(o, host) && is_deployable(o)) {
         let text = |value: &Option<String>| value.as_deref().filter(|v| !v.is_empty()).map(|v| json!(v));
         let image = spec.image.as_ref().filter(|image| !image.url.is_empty()).map(|image| {
             // Empty members are left out: the host's schema refuses them (H-19).

@@ -654,6 +654,56 @@ fn h_4_a_consumer_that_was_taken_away_is_set_again() {
 }
 
 #[test]
+fn h_4_a_claim_that_was_refused_is_not_remembered_as_one() {
+    let mut world = World::new();
+    assert_eq!(world.pass_until(1), End::Crash); // the intent stands
+    let machine = world.machine.clone().unwrap();
+    let mut decision = decide(&world.observed(&machine, &Answers::default(), false));
+    let Step::Do(action) = &decision.step else { panic!("{:?}", decision.step) };
+    decision.report.write_failed(action, false, "the webhook is down");
+    world.m3m().status = Some(decision.report.status(&machine, Timestamp::UNIX_EPOCH));
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+
+    world.host().spec.consumer_ref = consumer("m2");
+    world.hosts.push(host("host-1", host_state::AVAILABLE));
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m2"));
+    assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn i_10_a_host_made_anew_under_a_provisioned_machine_is_not_deployed() {
+    let mut world = World::running();
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!(world.pass(), DONE);
+    world.join();
+    let mut anew = host("host-0", host_state::INSPECTING);
+    anew.metadata.uid = Some("uid-anew".to_owned());
+    anew.spec.online = Some(false);
+    world.hosts = vec![anew];
+    for _ in 0..2 {
+        assert_eq!(world.pass(), WAIT);
+        let host = &world.hosts[0];
+        assert_eq!((&host.spec.image, &host.spec.user_data, host.spec.online), (&None, &None, Some(true)));
+        assert_eq!(host.spec.consumer_ref, consumer("m1"), "nobody else takes it either");
+        world.says(METADATA, "False", "UpdateError");
+        world.set_state(host_state::AVAILABLE);
+    }
+    world.delete();
+    world.pass();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+}
+
+#[test]
+fn a_data_template_without_a_name_is_refused_before_anything_is_claimed() {
+    let mut world = World::new();
+    world.m3m().spec.data_template = Some(NamespacedRef::default());
+    assert_eq!(world.pass(), End::Rest(Next::Failed(Problem::TemplateUnnamed)));
+    assert_eq!((world.writes.as_slice(), world.claim), (["status".to_owned()].as_slice(), None));
+}
+
+#[test]
 fn a_as_3_and_4_no_host_is_a_condition_that_says_why() {
     let mut world = World::new();
     world.hosts.clear();
