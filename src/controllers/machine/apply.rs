@@ -93,14 +93,16 @@ pub(super) fn purpose(action: &Action) -> &'static str {
 pub(super) fn event(world: &World, action: &Action) -> Option<(&'static str, String)> {
     let namespace = &world.key.namespace;
     match action {
-        Action::Host { purpose, name, .. } => {
+        Action::Host { purpose, name, patch, .. } => {
             let host = format!("BareMetalHost {namespace}/{name}");
             match purpose {
                 Purpose::Claim { reused: false } => Some(("HostClaimed", format!("claimed {host}"))),
                 Purpose::Claim { reused: true } => Some(("HostClaimed", format!("claimed {host}, kept for reuse"))),
                 Purpose::Provision => {
-                    let running = world.host(name).is_some_and(|host| host.spec.image.is_some());
-                    (!running).then(|| ("HostProvisioning", format!("gave image and data to {host}")))
+                    let deploys = ["image", "customDeploy"]
+                        .iter()
+                        .any(|field| patch.pointer(&format!("/spec/{field}")).is_some());
+                    deploys.then(|| ("HostProvisioning", format!("gave image and data to {host}")))
                 }
                 Purpose::Clear => Some(("HostDeprovisioning", format!("took image and data off {host}"))),
                 Purpose::Release { reserved: false } => Some(("HostReleased", format!("released {host}"))),

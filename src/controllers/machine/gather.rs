@@ -74,12 +74,6 @@ impl World {
         }
     }
 
-    pub(super) fn host(&self, name: &str) -> Option<&BareMetalHost> {
-        let named = |host: &&Arc<BareMetalHost>| host.metadata.name.as_deref() == Some(name);
-        let known = self.host.iter().chain(&self.held);
-        known.chain(self.candidates.iter().flat_map(|(hosts, _)| hosts)).find(named).map(Arc::as_ref)
-    }
-
     /// Answers that a write of ours has changed.
     pub(super) fn done(&mut self, action: &Action) {
         match action {

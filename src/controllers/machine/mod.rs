@@ -174,12 +174,15 @@ impl Reconcile for Machines {
                     // Somebody else was faster, or nobody knows: look before the next step (9.4, step 5).
                     Err(error) if apply::is_race(&error, &action) && races < RACES => {
                         tracing::debug!(error = chain(&error), "lost a race, looking again");
-                        races += 1;
+                        // One look behind an answer that got lost; a second one is a failure like any other, and backs off.
+                        races += if matches!(error, WriteError::Unknown(_)) { RACES } else { 1 };
                         if !self.look_again(&mut world, &action).await? {
                             return Ok(Next::Done);
                         }
                     }
-                    Err(error) if apply::is_race(&error, &action) => return Ok(Next::After(self.jitter(AFTER_RACES))),
+                    Err(error) if apply::is_race(&error, &action) && !matches!(error, WriteError::Unknown(_)) => {
+                        return Ok(Next::After(self.jitter(AFTER_RACES)));
+                    }
                     Err(source) => {
                         decision.report.write_failed(&action, settled, &shown_write(&source));
                         self.store_status(&world.machine, &decision.report).await?;

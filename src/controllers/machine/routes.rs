@@ -7,6 +7,7 @@ use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Machine};
 use capm3_api::k8s::{OwnerReference, Resource};
 use capm3_api::names::{INFRA_GROUP, label};
 use capm3_core::host::{self, group_of};
+use capm3_core::machine::was_associated;
 use capm3_core::placement::Consumer;
 use capm3_remote::{News, Workloads};
 use capm3_runtime::{Change, Hub, Key, Queue, Store, key_of};
@@ -18,7 +19,7 @@ use super::gather::{owner, sought_host};
 const BY_HOST: &str = "metal3machine.host";
 /// Machines by `<namespace>/<cluster>`.
 const BY_CLUSTER: &str = "metal3machine.cluster";
-/// Machines that name no host, by namespace.
+/// Machines that have no host, by namespace: one that names a host may have lost it to another.
 const WITHOUT_HOST: &str = "metal3machine.without-host";
 /// Hosts by `<namespace>/<machine>` of the machine that holds them.
 const BY_HOLDER: &str = "metal3machine.holder";
@@ -29,8 +30,7 @@ pub(super) fn index(stores: &Stores) {
     stores.machines.index(BY_HOST, |machine| sought_host(machine).into_iter().collect());
     stores.machines.index(BY_CLUSTER, |machine| cluster_of(machine).map(|key| key.to_string()).into_iter().collect());
     stores.machines.index(WITHOUT_HOST, |machine| {
-        let waits = sought_host(machine).is_none() && machine.metadata.deletion_timestamp.is_none();
-        waits.then(|| machine.metadata.namespace.clone().unwrap_or_default()).into_iter().collect()
+        waits(machine).then(|| machine.metadata.namespace.clone().unwrap_or_default()).into_iter().collect()
     });
     stores.hosts.index(BY_HOLDER, |host| holder(host).map(|key| key.to_string()).into_iter().collect());
     stores.hosts.index(BY_UID, |host| host.metadata.uid.clone().into_iter().collect());
@@ -105,6 +105,12 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
     });
 }
 
+/// Whether a host that becomes free may be the one the machine waits for.
+fn waits(machine: &Metal3Machine) -> bool {
+    let hostless = sought_host(machine).is_none() || !was_associated(machine);
+    hostless && machine.metadata.deletion_timestamp.is_none()
+}
+
 fn keys(machines: &[Arc<Metal3Machine>]) -> Vec<Key> {
     machines.iter().map(|machine| key_of(&**machine)).collect()
 }
@@ -166,6 +172,7 @@ mod tests {
     use capm3_api::foreign::{BareMetalHostStatus, ContractRef, HostProvisioning};
     use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim};
     use capm3_api::k8s::ObjectReference;
+    use capm3_api::names::annotation;
 
     use super::*;
 
@@ -236,6 +243,18 @@ mod tests {
         assert_eq!(infrastructure_of(&machine), Some(Key::new("ns", "m1")));
         machine.spec.infrastructure_ref = reference("Other");
         assert_eq!(infrastructure_of(&machine), None);
+    }
+
+    #[test]
+    fn h_35_a_machine_that_lost_its_host_to_another_waits_for_the_next() {
+        let mut machine = Metal3Machine::named("ns", "m1");
+        assert!(waits(&machine));
+        machine.metadata.annotations = Some([(annotation::HOST.to_owned(), "ns/h".to_owned())].into());
+        assert!(waits(&machine), "a host that is only gone for may be another's");
+        machine.spec.provider_id = Some("metal3://ns/h/m1".to_owned());
+        assert!(!waits(&machine));
+        machine.metadata.annotations = None;
+        assert!(waits(&machine));
     }
 
     #[test]
