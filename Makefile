@@ -38,8 +38,8 @@ lint:
 sim: ## The host operator's own tests.
 	cargo test --package capm3-sim
 
-bench: ## Figures of the decisions (release build).
-	cargo bench --package capm3-core
+bench: ## Figures of the decisions and of conversion, with their bounds (release build).
+	cargo bench --quiet --package capm3-core --package capm3-api
 
 generate: ## Write crds/, clusterctl/ and the bed's host CRDs from the source.
 	cargo xtask generate
