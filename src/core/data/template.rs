@@ -125,7 +125,7 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
         return Plan { next: Next::Wait(Waiting::Resume), ..Plan::nothing() };
     }
     let deleting = observed.template.is_some_and(|template| template.metadata.deletion_timestamp.is_some());
-    let mut pass = Pass { observed, taken: taken(observed), plan: Plan::nothing(), problem: None };
+    let mut pass = Pass::new(observed);
     for claim in in_order(observed.claims) {
         pass.claim(claim, deleting);
     }
@@ -160,13 +160,29 @@ impl Plan {
 
 struct Pass<'a> {
     observed: &'a Observed<'a>,
+    /// The template's Metal3Data by the name of the claim they answer.
+    by_claim: BTreeMap<&'a str, Vec<&'a Arc<Metal3Data>>>,
     /// Indexes that no new claim may get.
     taken: BTreeSet<i32>,
+    /// Below it no index is free.
+    lowest: i32,
     plan: Plan,
     problem: Option<Next>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(observed: &'a Observed<'a>) -> Self {
+        let mut by_claim = BTreeMap::<_, Vec<_>>::new();
+        for data in observed.datas.iter().filter(|data| is_of(data, observed.name)) {
+            by_claim.entry(claim_name(data).unwrap_or_default()).or_default().push(data);
+        }
+        Self { observed, by_claim, taken: taken(observed), lowest: 0, plan: Plan::nothing(), problem: None }
+    }
+
+    fn of_claim(&self, claim: &Metal3DataClaim) -> impl Iterator<Item = &'a Arc<Metal3Data>> {
+        self.by_claim.get(claim_name_of(claim)).into_iter().flatten().copied()
+    }
+
     fn claim(&mut self, seen: &Claim, template_deleting: bool) {
         let claim = &seen.claim;
         let steps = if claim.metadata.deletion_timestamp.is_some() {
@@ -191,11 +207,7 @@ impl Pass<'_> {
         if self.observed.template.is_some() && !has_finalizer(&claim.metadata, finalizer::DATA_CLAIM) {
             steps.push(Step::Hold);
         }
-        let answered = self.observed.datas.iter().find(|data| {
-            data.metadata.deletion_timestamp.is_none()
-                && self.is_of(data)
-                && claim_name(data) == claim.metadata.name.as_deref()
-        });
+        let answered = self.of_claim(claim).find(|data| data.metadata.deletion_timestamp.is_none());
         let rendered = if let Some(data) = answered {
             data.metadata.name.clone().unwrap_or_default()
         } else {
@@ -235,8 +247,8 @@ impl Pass<'_> {
 
     fn new_data(&mut self, claim: &Metal3DataClaim, machine: &OwnerReference) -> Metal3Data {
         let Observed { namespace, name, .. } = *self.observed;
-        let index = (0..=i32::MAX).find(|index| !self.taken.contains(index)).unwrap_or(i32::MAX);
-        self.taken.insert(index);
+        let index = (self.lowest..=i32::MAX).find(|index| !self.taken.contains(index)).unwrap_or(i32::MAX);
+        self.lowest = index.saturating_add(1);
         let renders = self.observed.template.map(|template| &template.spec);
         let secret = |suffix| SecretRef::new(namespace, &format!("{}{suffix}", machine.name));
         let meta_data = renders.and_then(|spec| spec.meta_data.as_ref()).map(|_| secret(secret::META_DATA_SUFFIX));
@@ -274,9 +286,7 @@ impl Pass<'_> {
     /// Everything the claim was answered with, then the claim itself.
     fn release(&mut self, seen: &Claim) -> Vec<Step> {
         let claim = &seen.claim;
-        let of_claim = self.observed.datas.iter().filter(|data| {
-            self.is_of(data) && claim_name(data) == claim.metadata.name.as_deref() && may_release(data, claim)
-        });
+        let of_claim = self.of_claim(claim).filter(|data| may_release(data, claim));
         // What is named may by now be the answer to another claim that got the index after us.
         let named =
             seen.rendered.iter().filter(|data| claim_name(data).is_none_or(|name| name == claim_name_of(claim)));
@@ -308,10 +318,10 @@ impl Pass<'_> {
         steps.push(Step::Free);
         steps
     }
+}
 
-    fn is_of(&self, data: &Metal3Data) -> bool {
-        data.spec.template.as_ref().is_some_and(|template| template.name == self.observed.name)
-    }
+fn is_of(data: &Metal3Data, template: &str) -> bool {
+    data.spec.template.as_ref().is_some_and(|named| named.name == template)
 }
 
 /// Whether an existing Metal3Data of the name we wanted to create is the one that answers `claim`.
@@ -380,8 +390,7 @@ fn taken(observed: &Observed<'_>) -> BTreeSet<i32> {
 
 /// What the status says, from the objects that are there (D-30).
 fn list(observed: &Observed<'_>) -> Vec<IndexEntry> {
-    let of_template =
-        |data: &&Arc<Metal3Data>| data.spec.template.as_ref().is_some_and(|template| template.name == observed.name);
+    let of_template = |data: &&Arc<Metal3Data>| is_of(data, observed.name);
     let entry = |data: &Arc<Metal3Data>| {
         Some(IndexEntry { index: data.spec.index?, name: claim_name(data).filter(|name| !name.is_empty())?.to_owned() })
     };
