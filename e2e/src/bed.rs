@@ -15,7 +15,7 @@ use crate::tools::Tools;
 use crate::{hardware, issuer, kube, management, managers, node, releases};
 
 /// What the host operator serves: BareMetalHost and HardwareData.
-const HOST_CRDS: &str = include_str!("../manifests/host-crds.yaml");
+pub const HOST_CRDS: &str = include_str!("../manifests/host-crds.yaml");
 
 pub struct Bed {
     pub paths: Paths,

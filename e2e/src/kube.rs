@@ -30,12 +30,15 @@ pub async fn dry_run(client: &Client, yaml: &str) -> Result<()> {
     apply_with(client, yaml, &PatchParams::apply("bed").force().dry_run()).await.map(|_| ())
 }
 
+/// The documents of a YAML text that hold something.
+pub fn documents(yaml: &str) -> Result<impl Iterator<Item = serde_json::Value>> {
+    let all: Vec<serde_json::Value> = serde_saphyr::from_multiple(yaml)?;
+    Ok(all.into_iter().filter(|document| !document.is_null()))
+}
+
 async fn apply_with(client: &Client, yaml: &str, how: &PatchParams) -> Result<Vec<DynamicObject>> {
     let mut applied = Vec::new();
-    for document in serde_saphyr::from_multiple::<serde_json::Value>(yaml)? {
-        if document.is_null() {
-            continue;
-        }
+    for document in documents(yaml)? {
         let object: DynamicObject = serde_json::from_value(document)?;
         let (name, kind) = match (&object.metadata.name, &object.types) {
             (Some(name), Some(types)) => (name.clone(), GroupVersionKind::try_from(types)?),

@@ -6,6 +6,7 @@
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
+mod api;
 mod audit;
 mod bed;
 mod console;
@@ -42,7 +43,7 @@ use clap::{Parser, Subcommand};
 use crate::bed::Bed;
 use crate::console::Console;
 use crate::paths::Paths;
-use crate::supervisor::Lock;
+use crate::supervisor::{Environment, Lock};
 use crate::tools::Tools;
 
 #[derive(Parser)]
@@ -69,6 +70,11 @@ enum Job {
         /// The long scenarios too.
         #[arg(long)]
         all: bool,
+    },
+    /// Run a command beside etcd and an API server with all definitions, named by CAPM3_TEST_KUBECONFIG.
+    Api {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
     },
     /// End the running bed.
     Down,
@@ -119,13 +125,17 @@ async fn outside(job: &Job, paths: &Paths, console: &Console) -> Result<ExitCode
     paths.reset()?;
     let start = Instant::now();
     Tools::build(paths, console)?;
+    let arguments = std::env::args().skip(1).collect();
+    if matches!(job, Job::Api { .. }) {
+        return supervisor::enter(paths, lock, arguments, Environment::Callers).await;
+    }
     let warm = start.elapsed();
     tools::build_ours(paths, console)?;
     let ours = start.elapsed() - warm;
     summary::note_build_times(paths, Tools::build_seconds(paths)?, warm, ours)?;
     let real = hardware::make_image(paths, console).await;
     ensure!(real || !matches!(job, Job::Test { .. }), "the bed's test insists on the real cloud-init");
-    supervisor::enter(paths, lock, std::env::args().skip(1).collect()).await
+    supervisor::enter(paths, lock, arguments, Environment::Ours).await
 }
 
 /// Pid 1 of the bed.
@@ -141,6 +151,9 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
         .init();
     let programs = programs::Programs::new(&paths.log);
     let work = async {
+        if let Job::Api { command } = job {
+            return api::run(&paths, &console, &programs, command).await;
+        }
         let bed = Bed::start(paths.clone(), console, programs.clone()).await?;
         match job {
             Job::Up => {
@@ -149,15 +162,16 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
             }
             Job::Demo => demo::run(&bed).await,
             Job::Test { all } => scenario::run(&bed, *all).await,
-            Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
+            Job::Api { .. } | Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
         }
+        .map(|()| ExitCode::SUCCESS)
     };
     let result = tokio::select! {
         result = work => result,
         error = programs.failure() => Err(error),
     };
     match result {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(code) => Ok(code),
         Err(error) => {
             console.step(format_args!("failed: {error:#}"));
             console.line(format_args!("The logs are kept in {}", paths.log.display()));

@@ -28,6 +28,36 @@ pub fn server() -> String {
 
 /// Starts the control plane and waits until it serves.
 pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority: &Authority) -> Result<Client> {
+    let client = api_server(paths, tools, programs, authority).await?;
+    let pki = |file: &str| paths.pki().join(file).into_os_string();
+    start_one(
+        programs,
+        tools,
+        "kube-controller-manager",
+        &[
+            ("kubeconfig", paths.state.join("controller-manager.kubeconfig").into()),
+            ("service-account-private-key-file", pki("sa.key")),
+            ("root-ca-file", pki("ca.crt")),
+            ("leader-elect", "false".into()),
+            ("use-service-account-credentials", "true".into()),
+            ("flex-volume-plugin-dir", paths.state.join("volume-plugins").into()), // it makes the folder
+        ],
+    )?;
+    start_one(
+        programs,
+        tools,
+        "kube-scheduler",
+        &[
+            ("kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
+            ("authentication-skip-lookup", "true".into()),
+            ("leader-elect", "false".into()),
+        ],
+    )?;
+    Ok(client)
+}
+
+/// The part of it that stores and serves objects, and acts on none: nothing is scheduled, collected or finalized.
+pub async fn api_server(paths: &Paths, tools: &Tools, programs: &Programs, authority: &Authority) -> Result<Client> {
     certificates(paths, authority)?;
     let audit = paths.state.join("audit-policy.yaml");
     fs::write(&audit, AUDIT_POLICY)?;
@@ -86,30 +116,6 @@ pub async fn start(paths: &Paths, tools: &Tools, programs: &Programs, authority:
         })
     })
     .await?;
-
-    start_one(
-        programs,
-        tools,
-        "kube-controller-manager",
-        &[
-            ("kubeconfig", paths.state.join("controller-manager.kubeconfig").into()),
-            ("service-account-private-key-file", pki("sa.key")),
-            ("root-ca-file", pki("ca.crt")),
-            ("leader-elect", "false".into()),
-            ("use-service-account-credentials", "true".into()),
-            ("flex-volume-plugin-dir", paths.state.join("volume-plugins").into()), // it makes the folder
-        ],
-    )?;
-    start_one(
-        programs,
-        tools,
-        "kube-scheduler",
-        &[
-            ("kubeconfig", paths.state.join("scheduler.kubeconfig").into()),
-            ("authentication-skip-lookup", "true".into()),
-            ("leader-elect", "false".into()),
-        ],
-    )?;
     Ok(client)
 }
 

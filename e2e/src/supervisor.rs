@@ -72,8 +72,20 @@ impl Lock {
     }
 }
 
+/// What of the caller's environment is there inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// What the bed itself reads.
+    Ours,
+    /// Everything that does not lead out of the bed: for a command that the caller wants to run inside.
+    Callers,
+}
+
+/// There is nobody inside who would answer for a proxy.
+const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+
 /// Starts this program again as pid 1 of new namespaces and waits for its end or for ours.
-pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<ExitCode> {
+pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>, environment: Environment) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -81,7 +93,10 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
     let made: Vec<_> = MOUNT_POINTS.iter().filter(|folder| fs::create_dir(folder).is_ok()).collect();
     rustix::io::fcntl_setfd(&lock.0, rustix::io::FdFlags::empty())?; // inherited by everything inside
     let mut unshare = Command::new("unshare");
-    clean(&mut unshare);
+    match environment {
+        Environment::Callers => PROXIES.iter().for_each(|name| _ = unshare.env_remove(name)),
+        Environment::Ours => _ = clean(&mut unshare),
+    }
     for kept in [
         "TERM",
         "COLUMNS",
@@ -118,8 +133,7 @@ pub async fn enter(paths: &Paths, lock: Lock, arguments: Vec<String>) -> Result<
     }
     Ok(match (stopped, status.code()) {
         (true, _) => ExitCode::from(130),
-        (false, Some(0)) => ExitCode::SUCCESS,
-        (false, _) => ExitCode::FAILURE,
+        (false, code) => code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
     })
 }
 
