@@ -1,19 +1,12 @@
-//! Data templates and pools together on a real API server: the one of the kubeconfig in `CAPM3_TEST_KUBECONFIG`. Without it
-//! these tests say that they are skipped.
+//! Data templates and pools together on a real API server: the one that `bed api` starts, with all definitions.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "the bed of the tests, outside their functions"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the bed of the tests, outside their functions")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capm3_api::foreign::{BareMetalHost, Cluster, IPAddressClaim, Machine, Secret};
+use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Secret};
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataTemplate, Metal3Machine};
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_controllers::{data, ipam};
@@ -21,11 +14,7 @@ use capm3_runtime::{
     ClientOptions, Hub, HubOptions, Key, ListOptions, Metrics, Object, Options, Parts, Preconditions, Reader, Recorder,
     Setup, SystemClock, SystemDice, Tasks, Writer, connect,
 };
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Client;
 use kube::core::ApiResource;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -42,13 +31,9 @@ struct Bed {
 }
 
 impl Bed {
-    async fn start(name: &str) -> Option<Self> {
-        let Some(path) = std::env::var_os("CAPM3_TEST_KUBECONFIG") else {
-            println!("skipped: CAPM3_TEST_KUBECONFIG is not set");
-            return None;
-        };
-        let client = connect(Some(PathBuf::from(path)), &ClientOptions::default()).await.unwrap();
-        install(&client).await;
+    async fn start(name: &str) -> Self {
+        let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
+        let client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
         let namespace = format!("{name}-{}", std::process::id());
         let writer = Writer::uncached(client.clone());
         let made = json!({"metadata": {"name": namespace}});
@@ -75,23 +60,23 @@ impl Bed {
         for controller in setup.into_controllers() {
             controller.spawn(&metrics, &bed.tasks);
         }
-        Some(bed)
+        bed
     }
 
     fn key(&self, name: &str) -> Key {
         Key::new(&self.namespace, name)
     }
 
-    async fn create<K: Object + Serialize>(&self, name: &str, mut rest: Value) -> K {
+    async fn create<K: Object>(&self, name: &str, mut rest: Value) -> K {
         rest["metadata"]["name"] = name.into();
         rest["metadata"]["namespace"] = self.namespace.clone().into();
-        let made = self.writer.create(&serde_json::from_value::<K>(rest.clone()).unwrap()).await.unwrap();
+        let made = self.writer.create_dynamic(&ApiResource::erase::<K>(&()), rest.clone()).await.unwrap();
         match rest.get("status") {
             Some(status) => {
                 let patch = json!({"status": status});
                 self.writer.patch_status(&self.key(name), patch, &Preconditions::none()).await.unwrap()
             }
-            None => made,
+            None => serde_json::from_value(serde_json::to_value(made).unwrap()).unwrap(),
         }
     }
 
@@ -126,7 +111,7 @@ impl Bed {
         let machine: Machine = self
             .create(
                 name,
-                json!({"spec": {"clusterName": "prod", "infrastructureRef": {
+                json!({"spec": {"clusterName": "prod", "bootstrap": {"dataSecretName": name}, "infrastructureRef": {
                     "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": name,
                 }}}),
             )
@@ -211,63 +196,6 @@ fn error_of(data: &Option<Metal3Data>) -> Option<&str> {
     data.as_ref()?.status.as_ref()?.error_message.as_deref()
 }
 
-/// Our kinds as published, without the webhook that converts them; stand-ins of the kinds of others.
-async fn install(client: &Client) {
-    let writer = Writer::uncached(client.clone());
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../crds");
-    let mut definitions = Vec::new();
-    for file in std::fs::read_dir(folder).unwrap() {
-        let mut definition: Value = from_yaml(&std::fs::read_to_string(file.unwrap().path()).unwrap());
-        definition["spec"]["conversion"] = json!({"strategy": "None"});
-        definitions.push(definition);
-    }
-    definitions.push(stand_in::<Cluster>());
-    definitions.push(stand_in::<Machine>());
-    definitions.push(stand_in::<BareMetalHost>());
-    definitions.push(stand_in::<IPAddressClaim>());
-    definitions.push(stand_in::<capm3_api::foreign::IPAddress>());
-    let kind = ApiResource::erase::<CustomResourceDefinition>(&());
-    let reader = Reader::new(client.clone());
-    for definition in definitions {
-        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
-        match writer.create_dynamic(&kind, definition).await {
-            Ok(_) | Err(capm3_runtime::WriteError::AlreadyExists(_)) => {}
-            Err(error) => panic!("{name}: {error} {:?}", error.failure()),
-        }
-        let established = async {
-            loop {
-                let found = reader.get::<CustomResourceDefinition>(&Key::new("", &name)).await.unwrap().unwrap();
-                let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
-                if conditions.iter().any(|c| c.type_ == "Established" && c.status == "True") {
-                    return;
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(SOON, established).await.unwrap();
-    }
-}
-
-fn from_yaml<T: DeserializeOwned>(text: &str) -> T {
-    serde_saphyr::from_str(text).unwrap()
-}
-
-fn stand_in<K: Object>() -> Value {
-    let (group, plural, kind) = (K::group(&()), K::plural(&()), K::kind(&()));
-    json!({
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "plural": plural},
-            "scope": "Namespaced",
-            "versions": [{
-                "name": K::version(&()), "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    })
-}
-
 fn pool(first: &str, last: &str) -> Value {
     json!({"spec": {
         "namePrefix": "prov", "prefix": 24, "gateway": "192.168.0.1", "dnsServers": ["8.8.8.8"],
@@ -291,9 +219,10 @@ fn document(secret: &Secret, key: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "asks a real API server: make test"]
 async fn a_claim_becomes_secrets_and_leaves_nothing_behind() {
-    let Some(bed) = Bed::start("data-life").await else { return };
-    bed.create::<Cluster>("prod", json!({"spec": {}})).await;
+    let bed = Bed::start("data-life").await;
+    bed.create::<Cluster>("prod", json!({"spec": {"paused": false}})).await;
     bed.create::<IPPool>("prov", pool("192.168.0.10", "192.168.0.11")).await;
     bed.create::<Metal3DataTemplate>("workers", template()).await;
     bed.machine("m0").await;
@@ -330,9 +259,10 @@ async fn a_claim_becomes_secrets_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+#[ignore = "asks a real API server: make test"]
 async fn an_empty_pool_is_told_and_recovers_when_it_grows() {
-    let Some(bed) = Bed::start("data-empty").await else { return };
-    bed.create::<Cluster>("prod", json!({"spec": {}})).await;
+    let bed = Bed::start("data-empty").await;
+    bed.create::<Cluster>("prod", json!({"spec": {"paused": false}})).await;
     bed.create::<IPPool>("prov", pool("192.168.0.10", "192.168.0.10")).await;
     bed.create::<Metal3DataTemplate>("workers", template()).await;
     bed.machine("m0").await;
@@ -351,9 +281,10 @@ async fn an_empty_pool_is_told_and_recovers_when_it_grows() {
 }
 
 #[tokio::test]
+#[ignore = "asks a real API server: make test"]
 async fn a_missing_template_is_told_on_the_claim_until_it_appears() {
-    let Some(bed) = Bed::start("data-template").await else { return };
-    bed.create::<Cluster>("prod", json!({"spec": {}})).await;
+    let bed = Bed::start("data-template").await;
+    bed.create::<Cluster>("prod", json!({"spec": {"paused": false}})).await;
     bed.create::<IPPool>("prov", pool("192.168.0.10", "192.168.0.11")).await;
     bed.machine("m0").await;
     let expected = format!("Metal3DataTemplate {}/workers not found", bed.namespace);
@@ -366,9 +297,10 @@ async fn a_missing_template_is_told_on_the_claim_until_it_appears() {
 }
 
 #[tokio::test]
+#[ignore = "asks a real API server: make test"]
 async fn a_burst_of_claims_gets_an_index_and_an_address_each() {
-    let Some(bed) = Bed::start("data-burst").await else { return };
-    bed.create::<Cluster>("prod", json!({"spec": {}})).await;
+    let bed = Bed::start("data-burst").await;
+    bed.create::<Cluster>("prod", json!({"spec": {"paused": false}})).await;
     bed.create::<IPPool>("prov", pool("192.168.0.10", "192.168.0.60")).await;
     bed.create::<Metal3DataTemplate>("workers", template()).await;
     let names: Vec<_> = (0..20).map(|n| format!("m{n}")).collect();

@@ -1,8 +1,7 @@
-//! One machine through its life with the real runtime and a real API server: the one of the kubeconfig in
-//! `CAPM3_TEST_KUBECONFIG`. The test plays Cluster API and the host operator; the same server is the workload cluster.
-//! Without the variable the test says that it is skipped.
+//! One machine through its life with the real runtime and a real API server: the one that `bed api` starts, with all
+//! definitions. The test plays Cluster API and the host operator; the same server is the workload cluster.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +15,7 @@ use capm3_api::names::{finalizer, label};
 use capm3_core::conditions;
 use capm3_runtime::{
     ClientOptions, Hub, HubOptions, Key, Metrics, Object, Options, Parts, Preconditions, Reader, Recorder, Setup,
-    SystemClock, SystemDice, Tasks, WriteError, Writer, connect,
+    SystemClock, SystemDice, Tasks, Writer, connect,
 };
 use kube::Client;
 use kube::client::Body;
@@ -88,36 +87,10 @@ fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-/// A definition that accepts everything: for the kinds of others.
-fn open_definition(api_version: &str, kind: &str) -> Value {
-    let (group, version) = api_version.split_once('/').unwrap();
-    let singular = kind.to_lowercase();
-    let plural = if singular.ends_with('s') { format!("{singular}es") } else { format!("{singular}s") };
-    let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-    json!({
-        "metadata": { "name": format!("{plural}.{group}") },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": { "kind": kind, "plural": plural, "singular": singular, "listKind": format!("{kind}List") },
-            "versions": [{
-                "name": version,
-                "served": true,
-                "storage": true,
-                "schema": { "openAPIV3Schema": open },
-                "subresources": { "status": {} },
-            }],
-        },
-    })
-}
-
 impl Site {
     /// A namespace with as many managers in it, which know nothing of each other.
-    async fn new(name: &str, managers: usize) -> Option<Self> {
-        let Some(path) = std::env::var_os("CAPM3_TEST_KUBECONFIG") else {
-            println!("skipped: CAPM3_TEST_KUBECONFIG is not set");
-            return None;
-        };
+    async fn new(name: &str, managers: usize) -> Self {
+        let path = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
         let kubeconfig = std::fs::read_to_string(&path).unwrap();
         let client = connect(Some(PathBuf::from(&path)), &ClientOptions::default()).await.unwrap();
         let requests = Requests::default();
@@ -125,7 +98,6 @@ impl Site {
         let options = ClientOptions { user_agent, ..ClientOptions::default() };
         let counted = requests.counted(connect(Some(PathBuf::from(&path)), &options).await.unwrap());
         let writer = Writer::uncached(client.clone());
-        install_definitions(&writer).await;
 
         let ns = format!("{name}-{}", std::process::id());
         let site = Self { ns, reader: Reader::new(client), writer, tasks: Tasks::new(), requests };
@@ -138,7 +110,7 @@ impl Site {
             "stringData": { "value": kubeconfig },
         });
         site.create("v1", "Secret", "secrets", secret).await;
-        Some(site)
+        site
     }
 
     async fn start_manager(&self, client: Client) {
@@ -217,10 +189,14 @@ impl Site {
         self.create("v1", "Secret", "secrets", secret).await;
         let body = json!({
             "metadata": { "name": name, "namespace": self.ns },
-            "spec": { "online": true, "bmc": { "credentialsName": format!("{name}-bmc") } },
+            "spec": { "online": true, "bmc": { "address": "", "credentialsName": format!("{name}-bmc") } },
         });
         let host = self.create("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts", body).await;
-        self.host_is(name, json!({ "provisioning": { "state": state }, "poweredOn": true })).await;
+        let status = json!({
+            "provisioning": { "ID": "", "state": state }, "poweredOn": true, "operationalStatus": "OK",
+            "errorCount": 0, "errorMessage": "", "provisioningFailCount": 0,
+        });
+        self.host_is(name, status).await;
         host["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
@@ -297,29 +273,6 @@ fn owner(kind: &str, object: &Value) -> Value {
     json!({ "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": kind, "name": meta["name"], "uid": meta["uid"] })
 }
 
-async fn install_definitions(writer: &Writer) {
-    let crd = resource("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions");
-    let mut definitions = vec![
-        open_definition("cluster.x-k8s.io/v1beta2", "Cluster"),
-        open_definition("cluster.x-k8s.io/v1beta2", "Machine"),
-        open_definition("cluster.x-k8s.io/v1beta2", "MachineSet"),
-        open_definition("metal3.io/v1alpha1", "BareMetalHost"),
-        open_definition("ipam.cluster.x-k8s.io/v1beta2", "IPAddressClaim"),
-        open_definition("ipam.cluster.x-k8s.io/v1beta2", "IPAddress"),
-    ];
-    for definition in capm3_api::crds::infrastructure().into_iter().chain(capm3_api::crds::ipam()) {
-        let mut definition = serde_json::to_value(definition).unwrap();
-        definition["spec"].as_object_mut().unwrap().remove("conversion"); // no webhook is running
-        definitions.push(definition);
-    }
-    for definition in definitions {
-        match writer.create_dynamic(&crd, definition).await {
-            Ok(_) | Err(WriteError::AlreadyExists(_)) => {}
-            Err(error) => panic!("{error}: {:?}", error.failure()),
-        }
-    }
-}
-
 fn consumer(host: &BareMetalHost) -> Option<&str> {
     host.spec.consumer_ref.as_ref()?.name.as_deref()
 }
@@ -334,8 +287,9 @@ fn is_true(machine: &Metal3Machine, kind: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "asks a real API server: make test"]
 async fn a_machine_from_waiting_to_gone() {
-    let Some(site) = Site::new("machine-life", 1).await else { return };
+    let site = Site::new("machine-life", 1).await;
     site.add_cluster().await;
     site.add_machine("m1").await;
     site.until::<Metal3Machine>("m1", "it says why it has no host", |machine| {
@@ -359,7 +313,7 @@ async fn a_machine_from_waiting_to_gone() {
         message(machine, "Ready").contains("host-0: provisioning error: image is not there")
     })
     .await;
-    let recovered = json!({ "errorType": "", "errorMessage": "", "provisioning": { "state": "provisioned" } });
+    let recovered = json!({ "errorType": null, "errorMessage": "", "provisioning": { "state": "provisioned" } });
     site.host_is("host-0", recovered).await;
     site.until::<Metal3Machine>("m1", "it waits for its Node", |machine| {
         message(machine, "AssociateMetal3MachineMetaData").starts_with("waiting for a Node")
@@ -409,8 +363,9 @@ async fn a_machine_from_waiting_to_gone() {
 
 /// A Secret that does not exist is said and costs no host; put right, the machine goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "asks a real API server: make test"]
 async fn a_missing_secret_is_said_and_made_good() {
-    let Some(site) = Site::new("missing-secret", 1).await else { return };
+    let site = Site::new("missing-secret", 1).await;
     site.add_cluster().await;
     site.add_host("host-0", "available").await;
     site.add_machine_with("m1", json!({ "networkData": { "name": "net" } })).await;
@@ -433,9 +388,10 @@ async fn a_missing_secret_is_said_and_made_good() {
 
 /// N-1: more machines than hosts, all at once, under two managers that both believe they lead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "asks a real API server: make test"]
 async fn n_1_no_host_is_shared_and_no_machine_has_two() {
     const HOSTS: usize = 10;
-    let Some(site) = Site::new("claim-burst", 2).await else { return };
+    let site = Site::new("claim-burst", 2).await;
     site.add_cluster().await;
     for i in 0..HOSTS {
         site.add_host(&format!("host-{i}"), "available").await;
@@ -470,10 +426,11 @@ async fn n_1_no_host_is_shared_and_no_machine_has_two() {
 
 /// The whole way with rendered data and an address of each of two pools, there and back, within the requests that it may cost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "asks a real API server: make test"]
 async fn a_machine_with_data_costs_few_requests() {
     const CREATED_MAX: u64 = 26;
     const DELETED_MAX: u64 = 24;
-    let Some(site) = Site::new("with-data", 1).await else { return };
+    let site = Site::new("with-data", 1).await;
     site.add_cluster().await;
     for (name, net) in [("provisioning", "192.0.2"), ("baremetal", "198.51.100")] {
         let pool = json!({
