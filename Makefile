@@ -1,6 +1,6 @@
 # Thin on purpose: each line is a command a person could type.
 
-.PHONY: demo demo-shell demo-down test test-all unit lint sim bench generate tools bed able
+.PHONY: demo demo-shell demo-down test test-all tests unit lint sim bench generate tools bed able
 
 BED = $${CARGO_TARGET_DIR:-target}/release/bed
 
@@ -22,13 +22,18 @@ demo-shell: ## A shell inside the running demo: kubectl and clusterctl set up fo
 demo-down: ## End the running demo and remove what it left.
 	$(BED) down
 
-test: able lint unit bed ## Everything CI checks: format, lints, walls, drift, unit tests, then the real bed's core scenarios.
+test: tests ## Everything CI checks: format, lints, walls, drift, all tests, then the real bed's core scenarios.
 	$(BED) test
 
-test-all: able lint unit bed ## As test, with every scenario of the bed.
+test-all: tests ## As test, with every scenario of the bed.
 	$(BED) test --all
 
-unit:
+# Some tests ask a real API server. They run where there is one, and there is no network there: compiled before.
+tests: able lint bed
+	cargo test --workspace --locked --no-run --quiet
+	$(BED) api -- cargo test --workspace --offline --quiet -- --include-ignored
+
+unit: ## The tests that need nothing but Rust.
 	cargo test --workspace --quiet
 
 lint:
