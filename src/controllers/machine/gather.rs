@@ -77,7 +77,10 @@ impl World {
     /// Answers that a write of ours has changed.
     pub(super) fn done(&mut self, action: &Action) {
         match action {
-            Action::Machine { .. } => self.live.machine = None,
+            Action::Machine { .. } => {
+                self.live.machine = None;
+                self.answers.machine_is_live = true;
+            }
             Action::Host { purpose, name, .. } => {
                 self.live.hosts.remove(name);
                 self.answers.host_status = None;
@@ -195,10 +198,11 @@ impl Machines {
         (hosts, sought)
     }
 
-    /// Finds out what the decision wants to know.
-    pub(super) async fn answer(&self, world: &mut World, question: &Question) -> Result<(), ReadError> {
+    /// Finds out what the decision wants to know. False: the machine itself is gone.
+    pub(super) async fn answer(&self, world: &mut World, question: &Question) -> Result<bool, ReadError> {
         let key = world.key.clone();
         match question {
+            Question::MachineLive => return self.read_machine(world).await,
             Question::Candidates => world.candidates = Some(self.candidates(world)),
             Question::HostsLive => {
                 let hosts: Vec<BareMetalHost> = self.reader.list(&ListOptions::namespace(&key.namespace)).await?;
@@ -253,7 +257,7 @@ impl Machines {
                 world.answers.node_reuse = Some(template.map(|template| template.spec.node_reuse == Some(true)));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn nodes(&self, world: &World) -> Nodes {
@@ -297,12 +301,20 @@ impl Machines {
         }
         // The intent may have changed hands as well: a host is only claimed for a machine that still wants it.
         if matches!(action, Action::Machine { .. } | Action::Host { .. }) {
-            let machine: Option<Metal3Machine> = self.reader.get(&key).await.map_err(failed)?;
-            let Some(machine) = machine.filter(|machine| machine.metadata.uid == world.machine.metadata.uid) else {
-                return Ok(false);
-            };
-            world.live.machine = Some(Arc::new(machine));
+            return self.read_machine(world).await.map_err(failed);
         }
+        self.refresh(world);
+        Ok(true)
+    }
+
+    /// Reads the machine past the cache. False: it is gone, and what has its name now is another.
+    pub(super) async fn read_machine(&self, world: &mut World) -> Result<bool, ReadError> {
+        let machine: Option<Metal3Machine> = self.reader.get(&world.key).await?;
+        let Some(machine) = machine.filter(|machine| machine.metadata.uid == world.machine.metadata.uid) else {
+            return Ok(false);
+        };
+        world.live.machine = Some(Arc::new(machine));
+        world.answers.machine_is_live = true;
         self.refresh(world);
         Ok(true)
     }
@@ -310,6 +322,7 @@ impl Machines {
 
 pub(super) fn purpose(question: &Question) -> &'static str {
     match question {
+        Question::MachineLive => "cannot look whether the machine is still there",
         Question::Candidates => "cannot look at hosts",
         Question::HostsLive => "cannot look for hosts that are still held",
         Question::ClaimLive => "cannot look for the data claim",

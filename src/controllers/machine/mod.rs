@@ -21,7 +21,7 @@ use capm3_api::infra::v1beta2::{
     Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine, Metal3MachineStatus, Metal3MachineTemplate,
 };
 use capm3_api::names::label;
-use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Report, Step};
+use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Question, Report, Step};
 use capm3_remote::Workloads;
 use capm3_runtime::{
     Clock, Controller, Dice, Key, Next, Preconditions, ReadError, Reader, Reconcile, ReconcileError, Recorder, Retry,
@@ -134,6 +134,15 @@ impl ReconcileError for Error {
     }
 }
 
+/// What became of a status.
+enum Stored {
+    /// It was there already, or there is no machine to store it on.
+    Same,
+    Written,
+    /// The machine is not the one that was looked at.
+    Raced,
+}
+
 impl Reconcile for Machines {
     type Error = Error;
 
@@ -149,19 +158,26 @@ impl Reconcile for Machines {
             match decision.step {
                 Step::Rest(rest) => {
                     let stored = self.store_status(&world.machine, &decision.report).await?;
+                    let stored = match stored {
+                        Stored::Raced => Next::After(self.jitter(AFTER_RACES)),
+                        Stored::Same | Stored::Written => Next::Done,
+                    };
                     return match rest {
                         Rest::Done => Ok(stored),
                         Rest::After(delay) => Ok(sooner(stored, delay)),
                         Rest::Failed(problem) => Err(problem.into()),
                     };
                 }
-                Step::Ask(question) => {
-                    if let Err(source) = self.answer(&mut world, &question).await {
+                Step::Ask(question) => match self.find_out(&mut world, &question, &decision.report).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Next::Done),
+                    Err(Error::Read { purpose, source }) => {
                         decision.report.read_failed(&question, &shown(&source));
                         self.store_status(&world.machine, &decision.report).await?;
-                        return Err(Error::Read { purpose: gather::purpose(&question), source });
+                        return Err(Error::Read { purpose, source });
                     }
-                }
+                    Err(error) => return Err(error),
+                },
                 Step::Do(action) => match self.apply(&world, &action).await {
                     Ok(()) => {
                         self.tell(&world, &action);
@@ -202,12 +218,28 @@ impl Machines {
         machine.metadata.labels.as_ref().and_then(|labels| labels.get(label::WATCH_FILTER)) == Some(filter)
     }
 
+    /// Answers the question. False: the machine is gone; what the watch shows next decides.
+    async fn find_out(&self, world: &mut World, question: &Question, report: &Report) -> Result<bool, Error> {
+        // That it leaves has to be said anyway, and a write on condition knows as much as a read.
+        let leaving = world.machine.metadata.deletion_timestamp.is_some();
+        if *question == Question::MachineLive
+            && leaving
+            && matches!(self.store_status(&world.machine, report).await, Ok(Stored::Written))
+        {
+            world.answers.machine_is_live = true;
+            self.refresh(world);
+            return Ok(true);
+        }
+        let answered = self.answer(world, question).await;
+        answered.map_err(|source| Error::Read { purpose: gather::purpose(question), source })
+    }
+
     /// One patch for a real difference, none otherwise. Conditions are lists and replaced whole, hence the precondition.
-    async fn store_status(&self, machine: &Metal3Machine, report: &Report) -> Result<Next, Error> {
+    async fn store_status(&self, machine: &Metal3Machine, report: &Report) -> Result<Stored, Error> {
         let before = machine.status.clone().unwrap_or_default();
         let after = report.status(machine, self.clock.now());
         let Some(difference) = merge_diff(&before, &after).map_err(|source| Error::Status { source })? else {
-            return Ok(Next::Done);
+            return Ok(Stored::Same);
         };
         let key = capm3_runtime::key_of(machine);
         let only_if = Preconditions::unchanged(machine);
@@ -215,10 +247,10 @@ impl Machines {
             Ok(_) => {
                 self.tell_trouble(machine, report);
                 self.tell_provisioned(machine, &after);
-                Ok(Next::Done)
+                Ok(Stored::Written)
             }
-            Err(WriteError::NotFound(_)) => Ok(Next::Done),
-            Err(WriteError::Conflict(_)) => Ok(Next::After(self.jitter(AFTER_RACES))),
+            Err(WriteError::NotFound(_)) => Ok(Stored::Same),
+            Err(WriteError::Conflict(_)) => Ok(Stored::Raced),
             Err(source) => Err(Error::Status { source }),
         }
     }

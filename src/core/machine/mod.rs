@@ -95,6 +95,8 @@ pub enum Owner<'a> {
 /// What was found out so far in answer to a [`Question`].
 #[derive(Debug, Default)]
 pub struct Answers {
+    /// The machine was read or written in this pass: it is no memory of one that is gone.
+    pub machine_is_live: bool,
     /// The hosts were listed live: `held` is the truth. Also set once this pass has released the last one.
     pub hosts_are_live: bool,
     /// The claim was read live: when there is none, there is none.
@@ -139,6 +141,8 @@ pub enum Step {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// Whether the machine is still there and the one that was looked at.
+    MachineLive,
     Candidates,
     HostsLive,
     ClaimLive,
@@ -359,6 +363,7 @@ impl Report {
             Question::Secret { .. } => &[rows::METADATA_FAILED],
             Question::Nodes => &[rows::CREATE_FAILED],
             Question::ClaimLive => &[rows::DISASSOCIATE_FAILED],
+            Question::MachineLive => &[],
             Question::HostsLive | Question::ControlPlane { .. } | Question::NodeReuse { .. } => {
                 &[rows::DELETION_FAILED]
             }
@@ -399,7 +404,19 @@ impl Report {
 pub fn decide(o: &Observed<'_>) -> Decision {
     let mut report = Report { status: o.machine.status.clone().unwrap_or_default(), ..Report::default() };
     let (Continue(step) | Break(step)) = life(o, &mut report);
+    let step = match step {
+        Step::Do(action) if action.decides_a_disk() && !o.answers.machine_is_live => Step::Ask(Question::MachineLive),
+        step => step,
+    };
     Decision { step, report }
+}
+
+impl Action {
+    /// Whether a disk is at stake. Hosts name their machine without its uid, so their version alone does not tell a machine from
+    /// a later one of its name (I7): such a write is for a machine that is known to live.
+    fn decides_a_disk(&self) -> bool {
+        matches!(self, Self::Host { purpose: Purpose::Claim { .. } | Purpose::Clear, .. })
+    }
 }
 
 fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {

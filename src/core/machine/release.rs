@@ -29,7 +29,7 @@ pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
 
     // The annotated host is one of them when it is ours.
     if let Some(host) = o.held.first() {
-        clear(o, host)?;
+        clear(o, r, host)?;
         wait_until_wiped(o, r, host)?;
         dismiss_claim(o)?;
         unlabel_credentials(o, host)?;
@@ -45,7 +45,7 @@ pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
 }
 
 /// M-103: what the machine put on the host comes off it, and the power follows.
-fn clear(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
+fn clear(o: &Observed<'_>, r: &mut Report, host: &BareMetalHost) -> Flow<()> {
     let spec = &host.spec;
     let status = o.machine.status.as_ref();
     let deployed = spec.image.is_some() || spec.custom_deploy.is_some();
@@ -72,6 +72,7 @@ fn clear(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
     if patch.is_empty() {
         return Continue(());
     }
+    r.say(rows::DELETING, progress(o, host)); // as it will be once this is done
     act(o.host_patch(Purpose::Clear, host, json!({ "spec": patch })))
 }
 
@@ -85,12 +86,15 @@ fn wait_until_wiped(o: &Observed<'_>, r: &mut Report, host: &BareMetalHost) -> F
     if !host::is_letting_go(host) {
         return Continue(());
     }
-    let message = match host::error(host) {
+    r.say(rows::DELETING, progress(o, host)); // H-50: waiting is no failure
+    rest(Next::After(SAFETY_NET))
+}
+
+fn progress(o: &Observed<'_>, host: &BareMetalHost) -> String {
+    match host::error(host) {
         Some(error) => format!("BareMetalHost {} is not deprovisioned: {error}", o.at(host)),
         None => format!("waiting for BareMetalHost {} to be deprovisioned", o.at(host)),
-    };
-    r.say(rows::DELETING, message); // H-50: waiting is no failure
-    rest(Next::After(SAFETY_NET))
+    }
 }
 
 /// M-85: the claim loses our finalizer and goes.

@@ -319,6 +319,7 @@ impl World {
     fn answer(&self, question: &Question, answers: &mut Answers) {
         match question {
             Question::Candidates => unreachable!("answered by the caller"),
+            Question::MachineLive => answers.machine_is_live = true,
             Question::HostsLive => answers.hosts_are_live = true,
             Question::ClaimLive => answers.claim_is_live = true,
             Question::Credentials { .. } => answers.credentials = Some(self.credentials.clone()),
@@ -336,6 +337,7 @@ impl World {
         self.version += 1;
         match action {
             Action::Machine { purpose, patch } => {
+                answers.machine_is_live = true;
                 self.writes.push(format!("{purpose:?}"));
                 let patched = self.patched(self.machine.clone().unwrap(), patch);
                 let gone = patched.metadata.finalizers.iter().flatten().next().is_none()
@@ -658,7 +660,8 @@ fn h_4_a_claim_that_was_refused_is_not_remembered_as_one() {
     let mut world = World::new();
     assert_eq!(world.pass_until(1), End::Crash); // the intent stands
     let machine = world.machine.clone().unwrap();
-    let mut decision = decide(&world.observed(&machine, &Answers::default(), false));
+    let answers = Answers { machine_is_live: true, ..Answers::default() };
+    let mut decision = decide(&world.observed(&machine, &answers, false));
     let Step::Do(action) = &decision.step else { panic!("{:?}", decision.step) };
     decision.report.write_failed(action, false, "the webhook is down");
     world.m3m().status = Some(decision.report.status(&machine, Timestamp::UNIX_EPOCH));
@@ -669,6 +672,22 @@ fn h_4_a_claim_that_was_refused_is_not_remembered_as_one() {
     assert_eq!(world.pass(), DONE);
     assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m2"));
     assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn i_7_a_disk_is_decided_on_only_for_a_machine_that_is_known_to_live() {
+    let mut claiming = World::new();
+    assert_eq!(claiming.pass_until(1), End::Crash); // the intent stands, from an earlier pass
+    let mut freed = World::running();
+    freed.host().spec.consumer_ref = None;
+    for world in [claiming, freed, World::leaving()] {
+        let machine = world.machine.clone().unwrap();
+        let step = |answers: &Answers| decide(&world.observed(&machine, answers, false)).step;
+        assert_eq!(step(&Answers::default()), Step::Ask(Question::MachineLive));
+        let answers = Answers { machine_is_live: true, ..Answers::default() };
+        let expected = |purpose: &Purpose| matches!(purpose, Purpose::Claim { .. } | Purpose::Clear);
+        assert!(matches!(step(&answers), Step::Do(Action::Host { purpose, .. }) if expected(&purpose)));
+    }
 }
 
 #[test]
