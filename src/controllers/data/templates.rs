@@ -191,9 +191,14 @@ impl Templates {
                 tracing::info!(claim = %key_of(claim), data = %key_of(data), "index given");
                 Ok(true)
             }
-            Err(WriteError::AlreadyExists(_)) => {
+            // Looked at also when the answer is lost: the next pass might give the claim another index.
+            Err(error @ (WriteError::AlreadyExists(_) | WriteError::Unknown(_))) => {
                 let found = self.reader.get::<Metal3Data>(&key_of(data)).await.map_err(DataError::Read)?;
-                Ok(found.is_some_and(|found| answers(&found, claim)))
+                match error {
+                    _ if found.is_some_and(|found| answers(&found, claim)) => Ok(true),
+                    WriteError::AlreadyExists(_) => Ok(false),
+                    unknown => Err(DataError::Write(unknown)),
+                }
             }
             Err(error) => Err(DataError::Write(error)),
         }

@@ -86,7 +86,10 @@ impl World {
                 self.answers.host_status = None;
                 match purpose {
                     Purpose::Claim { reused } => self.answers.reused = *reused,
-                    Purpose::Release { .. } => self.answers.hosts_are_live = true,
+                    // A claim starts with the annotation: who releases the host it names can hold no other that is not cached.
+                    Purpose::Release { .. } if machine::host_name(&self.machine) == Ok(Some(name)) => {
+                        self.answers.hosts_are_live = true;
+                    }
                     _ => {}
                 }
             }
