@@ -35,7 +35,9 @@ pub async fn run(bed: &Bed) -> Result<()> {
     let created = Window { from, to: bed.audit_mark(), machines: 3 };
     let idle = rest(bed, created.machines).await;
     let mut figures = bed.figures(created, None, Some(idle))?;
+    built(bed, &life.site.world().await);
     tell(bed, &figures, &phases);
+    bed.write_summary(&figures, &phases)?;
     if bed.console.terminal {
         bed.console.line(
             "\nLook around in a second terminal with `make demo-shell`, for example:\n\
@@ -151,11 +153,24 @@ fn terminal_width() -> usize {
     rustix::termios::tcgetwinsize(io::stdout()).map_or(120, |size| usize::from(size.ws_col).max(40))
 }
 
-/// The end of the demo: what it took.
+/// What stands there now, and of which versions.
+fn built(bed: &Bed, world: &World) {
+    let tools = &bed.tools;
+    bed.console.line(format_args!(
+        "\nWhat was built, with Cluster API {}, Kubernetes {} and etcd {}",
+        tools.cluster_api, tools.kubernetes, tools.etcd
+    ));
+    for line in tree(world) {
+        bed.console.line(format_args!("  {line}"));
+    }
+}
+
+/// The end of a run: what it took.
 pub fn tell(bed: &Bed, figures: &Figures, phases: &Phases) {
     bed.console.line("\nHow long it took");
+    let width = phases.0.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, took) in &phases.0 {
-        bed.console.line(format_args!("  {:<58} {:>6.1} s", name, took.as_secs_f64()));
+        bed.console.line(format_args!("  {name:<width$} {:>6.1} s", took.as_secs_f64()));
     }
     bed.console.line(figures);
 }
