@@ -11,12 +11,12 @@ const MAKE: &[&str] = &["create", "delete", "get", "list", "watch", "patch"];
 
 pub fn infrastructure() -> Vec<Value> {
     vec![
-        rule(&[""], &["events"], &["create", "patch"]),
-        rule(&[""], &["secrets"], &["create", "delete", "get", "patch"]),
+        rule(&[""], &["events"], &["create"]),
+        rule(&[""], &["secrets"], &["create", "get", "patch"]),
         rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
-        rule(&["cluster.x-k8s.io"], &["clusters", "machinedeployments", "machines", "machinesets"], READ),
-        rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], READ),
+        rule(&["cluster.x-k8s.io"], &["clusters", "machines", "machinesets"], READ),
+        rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], &["get"]),
         rule(
             &["infrastructure.cluster.x-k8s.io"],
             &["metal3clusters", "metal3datatemplates", "metal3machines", "metal3machinetemplates"],
@@ -37,14 +37,14 @@ pub fn infrastructure() -> Vec<Value> {
         rule(&["ipam.cluster.x-k8s.io"], &["ipaddressclaims"], MAKE),
         rule(&["ipam.cluster.x-k8s.io"], &["ipaddresses"], READ),
         rule(&["ipam.metal3.io"], &["ipclaims"], MAKE),
-        rule(&["ipam.metal3.io"], &["ipaddresses", "ippools"], READ),
+        rule(&["ipam.metal3.io"], &["ipaddresses"], READ),
         rule(&["metal3.io"], &["baremetalhosts"], PATCH),
     ]
 }
 
 pub fn ipam() -> Vec<Value> {
     vec![
-        rule(&[""], &["events"], &["create", "patch"]),
+        rule(&[""], &["events"], &["create"]),
         rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
         rule(&["cluster.x-k8s.io"], &["clusters"], READ),
