@@ -19,8 +19,9 @@ use crate::view::condition;
 const SHORT: Duration = Duration::from_secs(90);
 
 /// The steps before the further scenarios and after them, in order. A step's name is its row.
-const FIRST: [&str; 10] = [
+const FIRST: [&str; 11] = [
     "K-117 clusterctl init installs our providers and they become Available",
+    "the management node: logs and exec reach a manager, an unknown image is a pull error",
     "hosts are registered, inspected and available (E-0.8)",
     "K-158 both flavours pass a server-side dry run, in either API version",
     "E-1 a cluster with 1 control plane and 2 workers comes up",
@@ -74,6 +75,7 @@ impl Run<'_> {
         let life = Life::new(bed, "metal3");
         let site = life.site.clone();
         self.step(&site, installed(bed)).await?;
+        self.step(&site, node_answers(bed)).await?;
         self.step(&site, life.rack(0..5)).await?;
         self.step(&site, dry_runs(&life)).await?;
 
@@ -136,6 +138,40 @@ async fn installed(bed: &Bed) -> Result<()> {
         ensure!(available.is_some_and(|(status, _)| status == "True"), "{} is {available:?}", name(&deployment));
     }
     Ok(())
+}
+
+/// What a kubelet and its runtime owe whoever looks at a Pod.
+async fn node_answers(bed: &Bed) -> Result<()> {
+    const MANAGER: [&str; 3] = ["--namespace", "capm3-system", "deployment/capm3-controller-manager"];
+    wait_for("the manager's log through the kubelet", SHORT, async || {
+        let logs = kubectl(bed, &[&["logs"][..], &MANAGER].concat()).await?;
+        Ok(if logs.contains("starting workers") { Seen::Done(()) } else { Seen::Not(logs) })
+    })
+    .await?;
+    let help = kubectl(bed, &[&["exec"][..], &MANAGER, &["--", "/manager", "--help"]].concat()).await?;
+    ensure!(help.contains("--leader-elect"), "exec of /manager --help answered {help:?}");
+
+    let site = Site { client: bed.client.clone(), namespace: "default".to_owned() };
+    let container = json!({"name": "nobody", "image": "registry.local/nobody/knows:1"});
+    let spec = json!({"containers": [container], "terminationGracePeriodSeconds": 0});
+    site.create(POD, json!({"metadata": {"name": "nobody"}, "spec": spec})).await?;
+    wait_for("a pull error", SHORT, async || {
+        let pod = site.get(POD, "nobody").await?.context("no such Pod")?;
+        let waiting = pod.pointer("/status/containerStatuses/0/state/waiting").cloned().unwrap_or_default();
+        let said = waiting["message"].as_str().is_some_and(|message| message.contains("is not known to this node"));
+        Ok(if said { Seen::Done(()) } else { Seen::Not(waiting.to_string()) })
+    })
+    .await?;
+    site.delete(POD, "nobody").await
+}
+
+async fn kubectl(bed: &Bed, arguments: &[&str]) -> Result<String> {
+    let mut command = tokio::process::Command::from(bed.programs.command(bed.tools.path("kubectl")?));
+    command.arg("--kubeconfig").arg(bed.paths.kubeconfig()).args(arguments).stdin(std::process::Stdio::null());
+    let output = command.output().await.context("start kubectl")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {}: {}", arguments.join(" "), said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// In half a minute of rest, neither manager sends anything but its lease.

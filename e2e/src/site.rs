@@ -40,6 +40,7 @@ pub const IP_CLAIM: Kind = kind("ipam.metal3.io", "v1alpha1", "IPClaim", "ipclai
 pub const IP_ADDRESS: Kind = kind("ipam.metal3.io", "v1alpha1", "IPAddress", "ipaddresses");
 pub const HOST: Kind = kind("metal3.io", "v1alpha1", "BareMetalHost", "baremetalhosts");
 pub const SECRET: Kind = kind("", "v1", "Secret", "secrets");
+pub const POD: Kind = kind("", "v1", "Pod", "pods");
 pub const NODE: Kind = kind("", "v1", "Node", "nodes");
 pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 pub const DEPLOYMENT: Kind = kind("apps", "v1", "Deployment", "deployments");
