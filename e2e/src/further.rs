@@ -84,10 +84,16 @@ async fn pause(life: &Life<'_>, cluster: &str) -> Result<()> {
         Ok(Seen::Done(()))
     })
     .await?;
-    for machine in life.site.list(METAL3_MACHINE).await? {
-        let paused = condition(&machine, "Paused");
-        ensure!(paused.is_some_and(|(status, _)| status == "True"), "{}: Paused is {paused:?}", name(&machine));
-    }
+    wait_for("each machine to say that it is paused", BOUND, async || {
+        for machine in life.site.list(METAL3_MACHINE).await? {
+            let paused = condition(&machine, "Paused");
+            if paused.is_none_or(|(status, _)| status != "True") {
+                return Ok(Seen::Not(format!("{}: Paused is {paused:?}", name(&machine))));
+            }
+        }
+        Ok(Seen::Done(()))
+    })
+    .await?;
     life.site.patch(CLUSTER, cluster, json!({"spec": {"paused": false}})).await?;
     wait_for("each host unpaused and held", BOUND, async || {
         for host in taken(life).await? {

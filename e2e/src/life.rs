@@ -227,11 +227,26 @@ impl<'a> Life<'a> {
         Ok(world)
     }
 
-    /// A settled cluster: every Machine has its own host, the providerID of its Node, an address of each pool, and its Secrets.
+    /// Waits for a settled cluster. What is deleted (an address, a Node) may still be on its way out when the machines run;
+    /// what must hold at any moment is not waited for.
     pub async fn settled(&self, cluster: &str, machines: usize) -> Result<()> {
-        let world = self.consistent().await?;
         let workload = self.workload(cluster).await?;
-        let nodes = everywhere(&workload, NODE).await?;
+        wait_for(format_args!("cluster {cluster} settled"), BOUND, async || {
+            let world = match self.consistent().await {
+                Ok(world) => world,
+                Err(broken) => return Ok(Seen::Done(Err(broken))),
+            };
+            Ok(match self.rests(&world, &workload, machines).await {
+                Ok(()) => Seen::Done(Ok(())),
+                Err(unsettled) => Seen::Not(format!("{unsettled:#}")),
+            })
+        })
+        .await?
+    }
+
+    /// Every Machine has its own host, the providerID of its Node, an address of each pool, and its Secrets.
+    async fn rests(&self, world: &World, workload: &kube::Client, machines: usize) -> Result<()> {
+        let nodes = everywhere(workload, NODE).await?;
         ensure!(nodes.len() == machines, "{} Nodes, {machines} machines", nodes.len());
         ensure!(world.metal3_machines.len() == machines, "{} Metal3Machines", world.metal3_machines.len());
         for machine in &world.metal3_machines {

@@ -174,9 +174,17 @@ async fn kubectl(bed: &Bed, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// In half a minute of rest, neither manager sends anything but its lease.
+/// Once all has come to rest, neither manager sends anything but its lease for half a minute.
 async fn quiet(life: &Life<'_>) -> Result<Window> {
+    const SETTLING: Duration = Duration::from_secs(10);
     let rest = Duration::from_secs(30);
+    wait_for("the managers to come to rest", SHORT, async || {
+        let from = life.bed.audit_mark();
+        tokio::time::sleep(SETTLING).await; // what is waited for is that nothing happens
+        let requests = life.bed.requests(from, life.bed.audit_mark())?;
+        Ok(if requests.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{requests:?}")) })
+    })
+    .await?;
     let from = life.bed.audit_mark();
     let before = life.site.list(METAL3_MACHINE).await?;
     tokio::time::sleep(rest).await; // what is waited for is that nothing happens
@@ -214,14 +222,17 @@ async fn scale_down_with_crashes(life: &Life<'_>) -> Result<()> {
     life.running("test1", 2).await?;
     life.hosts_in("available", 3).await?;
     wait_for("two machines' addresses and nothing more", SHORT, async || {
-        let world = life.consistent().await?;
+        let world = match life.consistent().await {
+            Ok(world) => world,
+            Err(broken) => return Ok(Seen::Done(Err(broken))),
+        };
         Ok(if world.addresses.len() == 4 && world.datas.len() == 2 {
-            Seen::Done(())
+            Seen::Done(Ok(()))
         } else {
             Seen::Not(format!("{} addresses, {} Metal3Data", world.addresses.len(), world.datas.len()))
         })
     })
-    .await?;
+    .await??;
     life.settled("test1", 2).await
 }
 
@@ -342,9 +353,11 @@ impl Bad<'_> {
         self.provisioned("thirsty").await?;
         self.remove("thirsty").await?;
         self.life.hosts_in("available", 1).await?;
-        let left = self.site().list(IP_ADDRESS).await?;
-        ensure!(left.is_empty(), "{} addresses are left", left.len());
-        Ok(())
+        wait_for("the address to be free again", SHORT, async || {
+            let left = self.site().list(IP_ADDRESS).await?;
+            Ok(if left.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{} addresses", left.len())) })
+        })
+        .await
     }
 
     async fn missing_secret(&self) -> Result<()> {
