@@ -61,6 +61,31 @@ pub fn leader_election() -> Vec<Value> {
     vec![rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"])]
 }
 
+/// What `--self-signed` needs in the whole cluster: the bundles of our own definitions and webhook configurations, by name.
+/// `crds` are those that convert; without any, the first rule falls away.
+#[allow(dead_code, reason = "for the components without cert-manager")]
+pub fn self_signed(crds: &[&str], configurations: &[&str]) -> Vec<Value> {
+    let verbs = &["get", "list", "watch", "patch"];
+    let crds = named("apiextensions.k8s.io", &["customresourcedefinitions"], crds, verbs);
+    let kinds = &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
+    let configurations = named("admissionregistration.k8s.io", kinds, configurations, verbs);
+    [crds, configurations].into_iter().flatten().collect()
+}
+
+/// What `--self-signed` needs in the manager's own namespace: the Secret of its certificate. It is read from the API server, so
+/// the Deployment mounts nothing.
+#[allow(dead_code, reason = "for the components without cert-manager")]
+pub fn self_signed_namespaced(secret: &str) -> Vec<Value> {
+    let held = named("", &["secrets"], &[secret], &["get", "list", "watch", "patch"]);
+    std::iter::once(rule(&[""], &["secrets"], &["create"])).chain(held).collect()
+}
+
+fn named(group: &str, resources: &[&str], names: &[&str], verbs: &[&str]) -> Option<Value> {
+    let mut rule = rule(&[group], resources, verbs);
+    rule["resourceNames"] = names.into();
+    (!names.is_empty()).then_some(rule)
+}
+
 fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
