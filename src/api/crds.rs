@@ -3,6 +3,9 @@
 //! The schemas are a superset of the published ones, so that whatever a cluster stored stays acceptable; a test compares
 //! the two field by field and lists every difference with its reason.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::infra::{v1beta1, v1beta2};
@@ -39,6 +42,15 @@ struct Kind {
 #[derive(Clone, Copy)]
 struct Version {
     name: &'static str,
+/// The schema a kind is stored under. Made once: it follows from the types alone.
+pub(crate) fn stored_schema(kind: &str) -> Option<&'static Value> {
+    static SCHEMAS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+        let stored = |kind: &Kind| Some((kind.kind, kind.versions.last()?.schema(kind.about)));
+        INFRA.iter().chain(IPAM).filter_map(stored).collect()
+    });
+    SCHEMAS.get(kind)
+}
+
     columns: &'static [(&'static str, &'static str)],
     spec: fn() -> Value,
     status: Option<fn() -> Value>,
@@ -360,7 +372,7 @@ impl Kind {
 }
 
 impl Version {
-    fn manifest(&self, about: &str, stored: bool) -> Value {
+    fn schema(&self, about: &str) -> Value {
         let mut schema = json!({
             "type": "object",
             "description": about,
@@ -381,7 +393,7 @@ impl Version {
             "name": self.name,
             "served": true,
             "storage": stored,
-            "schema": {"openAPIV3Schema": schema},
+            "schema": {"openAPIV3Schema": self.schema(about)},
         });
         if !stored {
             version["deprecated"] = true.into();
@@ -399,3 +411,7 @@ impl Version {
         version
     }
 }
+        schema
+    }
+
+    fn manifest(&self, about: &str, stored: bool) -> Value {

@@ -89,6 +89,8 @@ pub mod annotation {
     pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
     pub const CLONED_FROM_NAME: &str = "cluster.x-k8s.io/cloned-from-name";
     pub const CLONED_FROM_GROUP_KIND: &str = "cluster.x-k8s.io/cloned-from-groupkind";
+    /// On what the topology controller sends without meaning it to be stored.
+    pub const TOPOLOGY_DRY_RUN: &str = "topology.cluster.x-k8s.io/dry-run";
     /// Value of [`CLONED_FROM_GROUP_KIND`] on machines that come from our templates.
     pub const CLONED_FROM_MACHINE_TEMPLATE: &str = "Metal3MachineTemplate.infrastructure.cluster.x-k8s.io";
     /// What the older version cannot express, as JSON.

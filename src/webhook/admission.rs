@@ -28,6 +28,8 @@ struct Request {
     #[serde(default)]
     name: String,
     #[serde(default)]
+    dry_run: Option<bool>,
+    #[serde(default)]
     object: Value,
     #[serde(default)]
     old_object: Value,
@@ -80,7 +82,7 @@ pub(crate) fn validate<K: Kind>(review: Value) -> Result<Value, String> {
         };
         let verdict = match &old {
             None => validate::validate_create(&object),
-            Some(old) => validate::validate_update(old, &object),
+            Some(old) => validate::validate_update(old, &object, request.dry_run == Some(true)),
         };
         if !verdict.errors.is_empty() {
             let name = object.meta().name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&request.name);

@@ -34,7 +34,7 @@ fn create<K: Admission + DeserializeOwned>(row: &str, spec: Value, expected: &[&
 
 #[track_caller]
 fn update<K: Admission + DeserializeOwned>(row: &str, old: Value, new: Value, expected: &[&str]) {
-    assert_eq!(paths(&validate_update(&of::<K>(old), &of::<K>(new))), expected, "{row}");
+    assert_eq!(paths(&validate_update(&of::<K>(old), &of::<K>(new), false)), expected, "{row}");
 }
 
 fn endpoint(host: &str, port: i32) -> Value {
@@ -163,7 +163,7 @@ fn aw_71_a_wrong_machine_loses_its_finalizer() {
         "spec": {"template": {"name": "t", "namespace": "other"}},
     }))
     .unwrap();
-    assert_eq!(validate_update(&claim, &claim), Verdict::default());
+    assert_eq!(validate_update(&claim, &claim, false), Verdict::default());
 }
 
 #[test]
@@ -316,11 +316,12 @@ fn td_106_to_td_123_admission_of_the_data_kinds() {
     let refused = |verdict: Verdict| !verdict.errors.is_empty();
     let template = |spec: Value| refused(validate_create(&of::<Metal3DataTemplate>(spec)));
     let new_claim = |spec: Value| refused(validate_create(&of::<Metal3DataClaim>(spec)));
-    let changed = |old: Value, new: Value| refused(validate_update(&of::<Metal3DataClaim>(old), &of(new)));
+    let changed = |old: Value, new: Value| refused(validate_update(&of::<Metal3DataClaim>(old), &of(new), false));
     let data = |name: &str, index: i32| {
         refused(validate_create(&named::<Metal3Data>(name, json!({"index": index, "template": {"name": "abc"}}))))
     };
-    let changed_template = |new: Value| refused(validate_update(&of::<Metal3DataTemplate>(strings("v")), &of(new)));
+    let changed_template =
+        |new: Value| refused(validate_update(&of::<Metal3DataTemplate>(strings("v")), &of(new), false));
     for (row, refused, expected) in [
         ("TD-106", template(json!({})), false),
         ("TD-107", template(network(json!({"fromPoolAnnotation": {"object": "machine", "annotation": "a"}}))), false),
@@ -439,7 +440,7 @@ fn aw_60_to_aw_62_remediation() {
         let one: Metal3Remediation = of(json!({"strategy": strategy}));
         assert_eq!(paths(&validate_create(&one)), expected("spec"), "{row}");
         let before: Metal3Remediation = of(json!({}));
-        assert_eq!(paths(&validate_update(&before, &one)), expected("spec"), "{row}");
+        assert_eq!(paths(&validate_update(&before, &one, false)), expected("spec"), "{row}");
         let one: Metal3RemediationTemplate = of(template(json!({"strategy": strategy})));
         assert_eq!(paths(&validate_create(&one)), expected("spec.template.spec"), "{row}");
     };
@@ -555,7 +556,7 @@ fn ti_115_to_ti_121_updates_of_pools() {
     let check = |row: &str, pools: Value, pre: &str, used: &str, expected: &[&str]| {
         let old = in_use(pool(json!([{"start": "192.168.0.1", "end": "192.168.0.255"}])), json!({"a": used}));
         let new: IPPool = of(pool_with(pools, json!({"preAllocations": {"p": pre}})));
-        assert_eq!(paths(&validate_update(&old, &new)), expected, "{row}");
+        assert_eq!(paths(&validate_update(&old, &new, false)), expected, "{row}");
     };
     check("TI-117", range.clone(), "192.168.0.2", "192.168.0.3", &[]);
     check("TI-118", range.clone(), "192.168.0.20", "192.168.0.3", &["spec.preAllocations"]);
@@ -591,7 +592,7 @@ fn hi_14_hi_16_and_hi_11_are_warned_about() {
     let range = json!([{"start": "10.0.0.1", "end": "10.0.0.9"}]);
     let old = in_use(pool(range.clone()), json!({"m": "10.0.0.3"}));
     let new: IPPool = of(pool_with(range, json!({"preAllocations": {"n": "10.0.0.3"}})));
-    assert_eq!(validate_update(&old, &new).warnings.len(), 1);
+    assert_eq!(validate_update(&old, &new, false).warnings.len(), 1);
 }
 
 #[test]
@@ -611,7 +612,7 @@ fn ti_122_to_ti_125_and_ti_131_claims() {
         let claim: IPClaim =
             serde_json::from_value(json!({"metadata": metadata, "spec": {"pool": {"name": "p"}}})).unwrap();
         assert_eq!(paths(&validate_create(&claim)), expected, "{row}");
-        assert_eq!(paths(&validate_update(&claim, &claim)), expected, "{row}");
+        assert_eq!(paths(&validate_update(&claim, &claim, false)), expected, "{row}");
     }
     let old = json!({"pool": {"name": "p", "namespace": "foo", "kind": "IPPool"}});
     for (field, value) in [("name", "q"), ("namespace", "bar"), ("kind", "Other"), ("name", "")] {

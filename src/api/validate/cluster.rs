@@ -2,8 +2,10 @@
 
 use super::{Admission, Verdict, is_blank};
 use crate::infra::v1beta2::{Metal3Cluster, Metal3ClusterTemplate};
+use crate::names::annotation;
 
 const DEFAULT_PORT: i32 = 6443;
+const HOST: &str = "must have a host: the name or address at which the workload cluster's API server is reached";
 
 impl Admission for Metal3Cluster {
     fn default(&mut self) {
@@ -15,7 +17,13 @@ impl Admission for Metal3Cluster {
     fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
         let unchanged = old.is_some_and(|old| self.same_spec(old));
         if !unchanged && is_blank(self.spec.control_plane_endpoint.as_ref().and_then(|e| e.host.as_ref())) {
-            verdict.required("spec.controlPlaneEndpoint", "a host is required");
+            verdict.required("spec.controlPlaneEndpoint", HOST);
+        }
+        let managed_elsewhere =
+            |of: &Self| of.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::MANAGED_BY));
+        if old.is_some_and(managed_elsewhere) && !managed_elsewhere(self) {
+            let key = annotation::MANAGED_BY;
+            verdict.warn(format!("metadata.annotations: without {key} this provider manages the cluster from now on")); // K-21
         }
     }
 
@@ -33,10 +41,10 @@ impl Admission for Metal3ClusterTemplate {
         let endpoint = self.spec.template.spec.control_plane_endpoint.clone().unwrap_or_default();
         let path = "spec.template.spec.controlPlaneEndpoint";
         if is_blank(endpoint.host.as_ref()) {
-            verdict.required(format!("{path}.host"), "a host is required");
+            verdict.required(format!("{path}.host"), HOST);
         }
         if endpoint.port.unwrap_or(0) == 0 {
-            verdict.required(format!("{path}.port"), "a port is required");
+            verdict.required(format!("{path}.port"), "must be the port of the API server, 1 to 65535");
         }
     }
 

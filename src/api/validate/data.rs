@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use super::{Admission, Verdict, is_blank, namespace};
 use crate::common::NamespacedRef;
 use crate::convert::convert;
@@ -11,8 +14,8 @@ use crate::infra::v1beta2::{
 use crate::names::{INFRA_API_VERSION, INFRA_API_VERSION_V1BETA1, IPAM_GROUP};
 
 const DEFAULT_MTU: i32 = 1500;
-const MTU: std::ops::RangeInclusive<i32> = 1280..=9000;
-const VLAN: std::ops::RangeInclusive<i32> = 0..=4096;
+/// What users write freely stays readable by everyone who parses it: readers give up at some depth, most at 128.
+const DEEPEST: usize = 64;
 
 impl Admission for Metal3DataTemplate {
     fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
@@ -32,17 +35,38 @@ impl Admission for Metal3DataTemplate {
             return;
         }
         let (before, after) = (settled(old), settled(self));
-        if before.0 != after.0 {
-            verdict.invalid("spec.metaData", "is immutable: make a new template");
-        }
-        if before.1 != after.1 {
-            verdict.invalid("spec.networkData", "is immutable: make a new template");
-        }
+        judge_recipe("spec.metaData", &before.0, &after.0, verdict);
+        judge_recipe("spec.networkData", &before.1, &after.1, verdict);
     }
 
     fn same_spec(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
+}
+
+/// Refuses a change, and names the first place where there is one.
+fn judge_recipe<T: PartialEq + Serialize>(path: &str, before: &T, after: &T, verdict: &mut Verdict) {
+    if before == after {
+        return;
+    }
+    let [before, after] = [before, after].map(|recipe| serde_json::to_value(recipe).unwrap_or_default());
+    let (at, before, after) = first_difference(String::new(), &before, &after);
+    verdict.immutable(path, after, before, &format!("{path}{at} cannot change, make a new template"));
+}
+
+fn first_difference<'a>(path: String, before: &'a Value, after: &'a Value) -> (String, &'a Value, &'a Value) {
+    let below = match (before, after) {
+        (Value::Object(a), Value::Object(b)) => a.keys().chain(b.keys()).find_map(|key| {
+            let (a, b) = (&before[key.as_str()], &after[key.as_str()]);
+            (a != b).then(|| first_difference(format!("{path}.{key}"), a, b))
+        }),
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let differ = a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b);
+            differ.map(|(i, (a, b))| first_difference(format!("{path}[{i}]"), a, b))
+        }
+        _ => None,
+    };
+    below.unwrap_or((path, before, after))
 }
 
 /// The recipe after a way through v1beta1 and after the schema's defaults: two that are equal here mean the same (W-42).
@@ -92,8 +116,8 @@ fn judge_metadata(metadata: &MetaData, verdict: &mut Verdict) {
     for (i, item) in metadata.from_host_interfaces.iter().enumerate() {
         let path = format!("spec.metaData.fromHostInterfaces.{i}.interface");
         match (item.from_boot_mac == Some(true), is_blank(item.interface.as_ref())) {
-            (false, true) => verdict.required(path, "name an interface or set fromBootMAC"),
-            (true, false) => verdict.invalid(path, "must be empty together with fromBootMAC"),
+            (false, true) => verdict.required(path, "name an interface, or set fromBootMAC"),
+            (true, false) => verdict.invalid(path, &item.interface, "must be left out next to fromBootMAC"),
             _ => {}
         }
     }
@@ -113,9 +137,6 @@ fn judge_metadata(metadata: &MetaData, verdict: &mut Verdict) {
     for key in doubled {
         verdict.warn(format!("spec.metaData: key {key:?} is set more than once; one value replaces the other")); // HD-31
     }
-    for item in metadata.indexes.iter().filter(|item| item.offset.is_some_and(|offset| offset < 0)) {
-        verdict.warn(format!("spec.metaData.indexes: offset of {:?} is negative", item.key)); // HD-39
-    }
 }
 
 fn judge_network_data(network_data: &NetworkData, verdict: &mut Verdict) {
@@ -124,21 +145,33 @@ fn judge_network_data(network_data: &NetworkData, verdict: &mut Verdict) {
         judge_pools("ipv6", &networks.ipv6, verdict);
     }
     let Some(links) = &network_data.links else { return };
-    let all = (links.ethernets.iter().enumerate().map(|(i, l)| ("ethernets", i, &l.mac_address, l.mtu)))
-        .chain(links.bonds.iter().enumerate().map(|(i, l)| ("bonds", i, &l.mac_address, l.mtu)))
-        .chain(links.vlans.iter().enumerate().map(|(i, l)| ("vlans", i, &l.mac_address, l.mtu)));
-    for (list, i, mac, mtu) in all {
-        let path = format!("spec.networkData.links.{list}.{i}");
-        if mac.as_ref().is_some_and(|mac| sources(mac) != 1) {
-            verdict.invalid(format!("{path}.macAddress"), "exactly one source is wanted"); // HD-2
-        }
-        if mtu.is_some_and(|mtu| !MTU.contains(&mtu)) {
-            verdict.warn(format!("{path}.mtu: {} is outside {MTU:?}", mtu.unwrap_or_default())); // HD-39
+    let all = (links.ethernets.iter().enumerate().map(|(i, l)| ("ethernets", i, &l.mac_address)))
+        .chain(links.bonds.iter().enumerate().map(|(i, l)| ("bonds", i, &l.mac_address)))
+        .chain(links.vlans.iter().enumerate().map(|(i, l)| ("vlans", i, &l.mac_address)));
+    for (list, i, mac) in all {
+        if let Some(mac) = mac.as_ref().filter(|mac| sources(mac) != 1) {
+            let path = format!("spec.networkData.links.{list}.{i}.macAddress");
+            verdict.invalid(path, mac, "must have one of string, fromHostInterface and fromAnnotation, or be left out"); // HD-2
         }
     }
-    for (i, vlan) in links.vlans.iter().enumerate().filter(|(_, vlan)| !VLAN.contains(&vlan.vlan_id)) {
-        verdict.warn(format!("spec.networkData.links.vlans.{i}.vlanID: {} is outside {VLAN:?}", vlan.vlan_id));
+    for (i, bond) in links.bonds.iter().enumerate() {
+        for (j, parameter) in bond.parameters.iter().enumerate() {
+            if parameter.value.as_ref().is_some_and(|value| depth(value) > DEEPEST) {
+                let path = format!("spec.networkData.links.bonds.{i}.parameters.{j}.value");
+                verdict.invalid(path, &parameter.value, format!("must not be nested deeper than {DEEPEST}"));
+            }
+        }
     }
+}
+
+/// How deep a value is nested; no deeper than there is a use in knowing.
+fn depth(value: &Value) -> usize {
+    let below: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(fields) => fields.values().collect(),
+        _ => return 0,
+    };
+    1 + below.into_iter().map(depth).max().unwrap_or(0)
 }
 
 fn judge_pools(family: &str, networks: &[StaticNetwork], verdict: &mut Verdict) {
@@ -170,10 +203,10 @@ impl Admission for Metal3DataClaim {
         let template = self.spec.template.as_ref();
         match old {
             None if meant(template, own).0.is_empty() => {
-                verdict.required("spec.template.name", "name the template to render")
+                verdict.required("spec.template.name", "name the Metal3DataTemplate to render")
             }
             Some(old) if meant(template, own) != meant(old.spec.template.as_ref(), own) => {
-                verdict.invalid("spec.template", "is immutable");
+                verdict.immutable("spec.template", template, &old.spec.template, "make a new claim");
             }
             _ => {}
         }
@@ -185,35 +218,38 @@ impl Admission for Metal3DataClaim {
     }
 }
 
+const WHOLE: &str = "delete the object and it is made anew";
+
 impl Admission for Metal3Data {
     fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
         let (spec, own) = (&self.spec, namespace(self));
         match old {
             None => {
-                if spec.index.is_some_and(|index| index < 0) {
-                    verdict.invalid("spec.index", "is not negative");
+                if let Some(index) = spec.index.filter(|index| *index < 0) {
+                    verdict.invalid("spec.index", index, "must be 0 or more");
                 }
                 match (spec.template.as_ref(), spec.index) {
                     (Some(template), Some(index)) => {
                         let expected = format!("{}-{index}", template.name);
                         if self.metadata.name.as_ref() != Some(&expected) {
-                            verdict.invalid("name", format!("is {expected:?} for this template and index"));
+                            let wanted = format!("must be {expected:?}, the template's name and the index");
+                            verdict.invalid("name", &self.metadata.name, wanted);
                         }
                     }
-                    (Some(_), None) => verdict.required("spec.index", "a rendering of a template has an index"), // HD-6
+                    (Some(_), None) => verdict.required("spec.index", "must be the index in the template, 0 or more"), // HD-6
                     (None, _) => {}
                 }
             }
             Some(old) => {
                 if spec.index.unwrap_or(0) != old.spec.index.unwrap_or(0) {
-                    verdict.invalid("spec.index", "is immutable");
+                    verdict.immutable("spec.index", spec.index, old.spec.index.unwrap_or(0), WHOLE);
                 }
                 for (path, new, old) in [
                     ("spec.template", &spec.template, &old.spec.template),
                     ("spec.claim", &spec.claim, &old.spec.claim),
                 ] {
                     if meant(new.as_ref(), own) != meant(old.as_ref(), own) {
-                        verdict.invalid(path, "is immutable");
+                        verdict.immutable(path, new, old, WHOLE);
                     }
                 }
             }

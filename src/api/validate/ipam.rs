@@ -12,6 +12,11 @@ use crate::names::{STRATEGY_RANDOM, STRATEGY_SEQUENTIAL, annotation};
 
 const MAX_NAME_PREFIX: usize = 200;
 const MAX_NAME: usize = 253;
+/// Entries of `status.indexes` from which the pool is near the size that an API server stores (HI-29).
+const MANY_ADDRESSES: usize = 5000;
+const ADDRESS: &str = "must be an IPv4 or IPv6 address";
+const ADDRESS_OBJECT: &str = "an address belongs to one claim on one pool";
+const POOL: &str = "make a new pool";
 
 impl Admission for IPPool {
     fn default(&mut self) {
@@ -28,14 +33,17 @@ impl Admission for IPPool {
         let ranges: Vec<_> = spec.pools.iter().map(Bounds::of).collect();
         if let Some(old) = old {
             if old.spec.name_prefix != spec.name_prefix {
-                verdict.invalid("spec.namePrefix", "is immutable");
+                verdict.immutable("spec.namePrefix", &spec.name_prefix, &old.spec.name_prefix, POOL);
             }
             if strategy(&old.spec) != strategy(spec) {
-                verdict.invalid("spec.allocationStrategy", "is immutable");
+                verdict.immutable("spec.allocationStrategy", strategy(spec), strategy(&old.spec), POOL);
             }
         } else if !spec.name_prefix.is_empty() && !makes_names(&spec.name_prefix) {
-            verdict
-                .invalid("spec.namePrefix", "does not make names of objects: lower case letters, digits, '-' and '.'");
+            let wanted = format!(
+                "must begin the names of objects: at most {MAX_NAME_PREFIX} lower case letters, digits, '-' and '.', \
+                 and a letter or digit first"
+            );
+            verdict.invalid("spec.namePrefix", &spec.name_prefix, wanted);
         }
         judge_addresses(spec, verdict);
         for (i, (range, bounds)) in spec.pools.iter().zip(&ranges).enumerate() {
@@ -47,13 +55,19 @@ impl Admission for IPPool {
             warn_about_ranges(spec, &ranges, verdict);
         }
         if let Some(out) = spec.pre_allocations.iter().find(|(_, address)| !lies_in_any(&ranges, address)) {
-            verdict.invalid("spec.preAllocations", format!("{} of {:?} lies in no range", out.1, out.0));
+            let wanted = format!("the address of {:?} must lie in one of spec.pools", out.0);
+            verdict.invalid("spec.preAllocations", out.1, wanted);
         }
-        let in_use = old.and_then(|old| old.status.as_ref()).map(|status| &status.indexes).into_iter().flatten();
-        for (claim, address) in in_use {
+        let in_use = old.and_then(|old| old.status.as_ref()).map(|status| &status.indexes);
+        if let Some(many) = in_use.map(BTreeMap::len).filter(|count| *count > MANY_ADDRESSES) {
+            verdict.warn(format!(
+                "status.indexes: {many} addresses are much for one pool, more than {MANY_ADDRESSES}: add a second pool"
+            )); // HI-29
+        }
+        for (claim, address) in in_use.into_iter().flatten() {
             if !lies_in_any(&ranges, address) {
-                verdict
-                    .invalid("spec.pools", format!("{address} is in use by {claim:?} and lies in no range any more"));
+                let wanted = format!("must keep {address} in a range while {claim:?} uses it");
+                verdict.invalid("spec.pools", &spec.pools, wanted);
             }
             let taken_by_other = |(name, wanted): (&String, &String)| {
                 name != claim && parse(wanted).is_some() && parse(wanted) == parse(address)
@@ -92,7 +106,7 @@ fn parse(address: &str) -> Option<IpAddr> {
 /// Empty text passes here: the schema's pattern refuses it first.
 fn judge_address(path: impl Into<String>, address: &str, verdict: &mut Verdict) {
     if !address.is_empty() && parse(address).is_none() {
-        verdict.invalid(path, format!("{address:?} is not an IP address"));
+        verdict.invalid(path, address, ADDRESS);
     }
 }
 
@@ -105,10 +119,10 @@ fn judge_addresses(spec: &IPPoolSpec, verdict: &mut Verdict) {
     for (claim, address) in &spec.pre_allocations {
         let path = format!("spec.preAllocations.{claim}");
         match parse(address) {
-            None => verdict.invalid(path, format!("{address:?} is not an IP address")),
+            None => verdict.invalid(path, address, ADDRESS),
             Some(address) => {
                 if let Some(other) = claims.insert(address, claim) {
-                    verdict.invalid(path, format!("{address} is set aside for {other:?} too"));
+                    verdict.invalid(path, address, format!("must be another address: {other:?} has this one"));
                 }
             }
         }
@@ -179,50 +193,51 @@ fn lies_in_any(ranges: &[Bounds], address: &str) -> bool {
 
 fn judge_range(path: &str, range: &Range, bounds: &Bounds, strategy: &str, is_new: bool, verdict: &mut Verdict) {
     if !bounds.given {
-        return verdict.required(path, "a range needs a start, an end or a subnet");
+        return verdict.required(path, "give a start, an end or a subnet");
     }
     let before = verdict.errors.len();
     for (name, text) in [("start", &range.start), ("end", &range.end)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty() && parse(text).is_none()) {
-            verdict.invalid(path, format!("{name} {text:?} is not an IP address"));
+            verdict.invalid(path, text, format!("{name} {ADDRESS}"));
         }
     }
     if let Some(text) = range.subnet.as_deref().filter(|text| !text.is_empty() && text.parse::<IpNet>().is_err()) {
-        verdict.invalid(path, format!("subnet {text:?} is not a network in CIDR notation"));
+        verdict.invalid(path, text, "subnet must be a network in CIDR notation, such as 192.0.2.0/24 or 2001:db8::/64");
     }
     if let (Some(start), Some(end)) = (bounds.start, bounds.end)
         && start > end
     {
-        verdict.invalid(path, format!("start {start} comes after end {end}"));
+        verdict.invalid(path, range, format!("start {start} must not come after end {end}"));
     }
     judge_address(format!("{path}.gateway"), range.gateway.as_deref().unwrap_or_default(), verdict);
     for (j, server) in range.dns_servers.iter().enumerate() {
         judge_address(format!("{path}.dnsServers[{j}]"), server, verdict);
     }
     if is_new && verdict.errors.len() == before {
-        judge_new_range(path, bounds, verdict);
+        judge_new_range(path, range, bounds, verdict);
     }
     if strategy == STRATEGY_RANDOM && verdict.errors.len() == before && bounds.size().is_none() {
-        verdict.invalid(path, "a random choice needs a range with two ends and at most 2^63-1 addresses");
+        verdict.invalid(path, range, "must have two ends and at most 2^63-1 addresses for a random choice");
     }
 }
 
 /// Ranges that never gave the addresses they seem to promise: refused where they are new (HI-15, HI-17).
-fn judge_new_range(path: &str, bounds: &Bounds, verdict: &mut Verdict) {
+fn judge_new_range(path: &str, range: &Range, bounds: &Bounds, verdict: &mut Verdict) {
     let family = |address: IpAddr| address.is_ipv4();
-    match (bounds.start, bounds.end, bounds.subnet) {
-        (None, Some(_), None) => verdict.invalid(path, "an end alone is no range"),
+    let wanted = match (bounds.start, bounds.end, bounds.subnet) {
+        (None, Some(end), None) => format!("end {end} must come with a start or a subnet"),
         (Some(start), Some(end), _) if family(start) != family(end) => {
-            verdict.invalid(path, format!("start {start} and end {end} are of two families"));
+            format!("start {start} and end {end} must be of one family")
         }
         (Some(start), _, Some(subnet)) if !subnet.contains(&start) => {
-            verdict.invalid(path, format!("start {start} is outside subnet {subnet}"));
+            format!("start {start} must lie in subnet {subnet}")
         }
         (_, Some(end), Some(subnet)) if family(end) != family(subnet.addr()) => {
-            verdict.invalid(path, format!("end {end} and subnet {subnet} are of two families"));
+            format!("end {end} and subnet {subnet} must be of one family")
         }
-        _ => {}
-    }
+        _ => return,
+    };
+    verdict.invalid(path, range, wanted);
 }
 
 /// The prefix that an address of the range would carry fits its family (HI-18).
@@ -232,12 +247,13 @@ fn judge_prefixes(spec: &IPPoolSpec, ranges: &[Bounds], verdict: &mut Verdict) {
     let inherits = |range: &Range| range.prefix.unwrap_or(0) == 0;
     let any_ipv4 = spec.pools.iter().zip(ranges).any(|(range, bounds)| inherits(range) && bounds.is_ipv4());
     if !(0..=longest(any_ipv4)).contains(&pool) {
-        verdict.invalid("spec.prefix", format!("{pool} is not a prefix of these ranges"));
+        verdict.invalid("spec.prefix", pool, format!("must be 0 (unset) to {}", longest(any_ipv4)));
     }
     for (i, (range, bounds)) in spec.pools.iter().zip(ranges).enumerate() {
         let prefix = range.prefix.unwrap_or(0);
         if !(0..=longest(bounds.is_ipv4())).contains(&prefix) {
-            verdict.invalid(format!("spec.pools[{i}].prefix"), format!("{prefix} is not a prefix of this range"));
+            let wanted = format!("must be 0 (unset) to {}", longest(bounds.is_ipv4()));
+            verdict.invalid(format!("spec.pools[{i}].prefix"), prefix, wanted);
         }
     }
 }
@@ -283,11 +299,13 @@ impl Admission for IPClaim {
         match old {
             None => {
                 if is_blank(pool.name.as_ref()) {
-                    verdict.required("spec.pool.name", "name the pool to take an address from");
+                    verdict.required("spec.pool.name", "name the IPPool to take an address from");
                 }
                 verdict.own_namespace("spec.pool", pool.namespace.as_deref(), namespace(self)); // HI-4
             }
-            Some(old) if identity(pool) != identity(&old.spec.pool) => verdict.invalid("spec.pool", "is immutable"),
+            Some(old) if identity(pool) != identity(&old.spec.pool) => {
+                verdict.immutable("spec.pool", pool, &old.spec.pool, "make a new claim");
+            }
             Some(_) => {}
         }
     }
@@ -308,19 +326,22 @@ impl Admission for IPAddress {
             if is_blank(spec.claim.name.as_ref()) {
                 verdict.required("spec.claim.name", "name the claim that holds the address");
             }
-            if parse(&spec.address).is_none() {
-                verdict.invalid("spec.address", format!("{:?} is not an IP address", spec.address));
+            match spec.address.as_str() {
+                "" => verdict.required("spec.address", ADDRESS),
+                text if parse(text).is_none() => verdict.invalid("spec.address", text, ADDRESS),
+                _ => {}
             }
             return;
         };
         if spec.address != old.spec.address {
-            verdict.invalid("spec.address", "is immutable");
+            verdict.immutable("spec.address", &spec.address, &old.spec.address, ADDRESS_OBJECT);
         }
-        if identity(&spec.pool) != identity(&old.spec.pool) {
-            verdict.invalid("spec.pool", "is immutable");
-        }
-        if identity(&spec.claim) != identity(&old.spec.claim) {
-            verdict.invalid("spec.claim", "is immutable");
+        for (path, new, old) in
+            [("spec.pool", &spec.pool, &old.spec.pool), ("spec.claim", &spec.claim, &old.spec.claim)]
+        {
+            if identity(new) != identity(old) {
+                verdict.immutable(path, new, old, ADDRESS_OBJECT);
+            }
         }
     }
 

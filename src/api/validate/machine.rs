@@ -18,6 +18,9 @@ impl Admission for Metal3Machine {
 impl Admission for Metal3MachineTemplate {
     fn judge(&self, old: Option<&Self>, verdict: &mut Verdict) {
         let old = old.map(|old| &old.spec.template.spec);
+        if old.is_some_and(|old| *old != self.spec.template.spec) {
+            verdict.warn_of_change("spec.template.spec: machines that exist keep what they were made with; make a new template to roll a change out"); // K-43
+        }
         judge_spec("spec.template.spec", &self.spec.template.spec, old, namespace(self), verdict);
     }
 
@@ -46,21 +49,26 @@ fn judge_spec(path: &str, spec: &Metal3MachineSpec, old: Option<&Metal3MachineSp
 }
 
 fn judge_image(path: &str, image: Option<&Image>, verdict: &mut Verdict) {
+    const URL: &str = "must be an absolute URL";
     let url = image.map_or("", |image| image.url.as_str());
     let checksum = image.and_then(|image| image.checksum.as_deref());
     match (url, checksum) {
-        ("", None) => return verdict.required(path, "an image or a customDeploy method is required"),
-        ("", Some(_)) => verdict.required(format!("{path}.url"), "a checksum alone is no image"),
-        (url, _) if !is_request_uri(url) => verdict.invalid(format!("{path}.url"), format!("{url:?} is not a URL")),
+        ("", None) => return verdict.required(path, "give an image, or a customDeploy method in its place"),
+        ("", Some(_)) => verdict.required(format!("{path}.url"), "a checksum alone is no image: give its URL"),
+        (url, _) if !is_request_uri(url) => verdict.invalid(format!("{path}.url"), url, URL),
         _ => {}
     }
-    let set = |text: Option<&str>| text.is_some_and(|text| !text.is_empty());
     if url.to_ascii_lowercase().starts_with("oci://") {
-        if set(checksum) {
-            verdict.invalid(format!("{path}.checksum"), "an OCI image is named by its digest and takes no checksum");
-        }
-        if set(image.and_then(|image| image.checksum_type.as_deref())) {
-            verdict.invalid(format!("{path}.checksumType"), "an OCI image takes no checksum");
+        let unwanted =
+            [("checksum", checksum), ("checksumType", image.and_then(|image| image.checksum_type.as_deref()))];
+        for (field, text) in unwanted {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                verdict.invalid(
+                    format!("{path}.{field}"),
+                    text,
+                    "must be left out: an oci:// image carries its own digest",
+                );
+            }
         }
         return;
     }
@@ -68,9 +76,12 @@ fn judge_image(path: &str, image: Option<&Image>, verdict: &mut Verdict) {
         return;
     }
     match checksum.filter(|text| !text.is_empty()) {
-        None => verdict.required(format!("{path}.checksum"), "a checksum is required for this kind of image"),
+        None => verdict.required(
+            format!("{path}.checksum"),
+            "give a digest or the URL of one; only oci:// and live-iso images go without",
+        ),
         Some(text) if (text.starts_with("http://") || text.starts_with("https://")) && !is_request_uri(text) => {
-            verdict.invalid(format!("{path}.checksum"), format!("{text:?} is not a URL"));
+            verdict.invalid(format!("{path}.checksum"), text, URL);
         }
         Some(_) => {}
     }

@@ -44,14 +44,18 @@ impl Admission for Metal3RemediationTemplate {
 
 fn judge_strategy(path: &str, strategy: Option<&RemediationStrategy>, verdict: &mut Verdict) {
     let Some(strategy) = strategy else { return };
-    if strategy.timeout_seconds.is_some_and(|s| s != 0 && s < MIN_TIMEOUT_SECONDS) {
-        verdict.invalid(format!("{path}.timeoutSeconds"), format!("at least {MIN_TIMEOUT_SECONDS} seconds"));
+    if let Some(seconds) = strategy.timeout_seconds.filter(|s| *s != 0 && *s < MIN_TIMEOUT_SECONDS) {
+        let wanted = format!("must be at least {MIN_TIMEOUT_SECONDS}");
+        verdict.invalid(format!("{path}.timeoutSeconds"), seconds, wanted);
     }
-    if strategy.type_.as_deref() != Some(REMEDIATION_REBOOT) {
-        verdict.invalid(format!("{path}.type"), format!("only {REMEDIATION_REBOOT} is supported"));
+    let wanted = format!("must be {REMEDIATION_REBOOT:?}, the only strategy there is");
+    match strategy.type_.as_deref() {
+        Some(REMEDIATION_REBOOT) => {}
+        Some(other) => verdict.invalid(format!("{path}.type"), other, wanted),
+        None => verdict.required(format!("{path}.type"), wanted),
     }
     // An absent limit is the schema's default by the time anyone acts on it.
-    if strategy.retry_limit.is_some_and(|n| n < MIN_RETRY_LIMIT) {
-        verdict.invalid(format!("{path}.retryLimit"), format!("at least {MIN_RETRY_LIMIT}"));
+    if let Some(limit) = strategy.retry_limit.filter(|n| *n < MIN_RETRY_LIMIT) {
+        verdict.invalid(format!("{path}.retryLimit"), limit, format!("must be at least {MIN_RETRY_LIMIT}"));
     }
 }
