@@ -4,9 +4,11 @@
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
+mod flavours;
 mod host_crds;
 mod outputs;
 mod packaging;
+mod pages;
 mod rbac;
 mod yaml;
 

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::flavours::{CLASSES, FLAVOURS};
 use crate::packaging::{INFRASTRUCTURE, IPAM, Provider, VERSION};
-use crate::{host_crds, yaml};
+use crate::{host_crds, pages, yaml};
 
 /// Folders in which nothing but generated files lives.
 pub const FOLDERS: [&str; 2] = ["crds", "clusterctl"];
 
-/// Templates are written by hand in `templates/` and copied into the release folder of the infrastructure provider.
+/// These are written by hand in `templates/` and copied into the release folder of the infrastructure provider; the other
+/// templates are made of parts.
 const TEMPLATES: [(&str, &str); 3] = [
     ("cluster-template.yaml", include_str!("../../templates/cluster-template.yaml")),
     ("cluster-template-development.yaml", include_str!("../../templates/cluster-template-development.yaml")),
@@ -35,6 +37,12 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
     for (name, text) in TEMPLATES {
         files.push((release(&INFRASTRUCTURE).join(name), text.to_owned()));
     }
+    for (kind, flavours) in [("cluster-template", FLAVOURS), ("clusterclass", CLASSES)] {
+        for flavour in flavours {
+            files.push((release(&INFRASTRUCTURE).join(format!("{kind}-{}.yaml", flavour.name)), flavour.text()?));
+        }
+    }
+    files.push(("docs/flavours.md".into(), pages::flavours(&TEMPLATES[..2])?));
     files.push(("clusterctl/clusterctl.yaml".into(), yaml::documents(&[settings()])?));
     files.push(("e2e/manifests/host-crds.yaml".into(), yaml::documents(&host_crds::all()?)?));
     Ok(files)
