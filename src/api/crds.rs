@@ -18,6 +18,22 @@ use crate::schema::structural;
 pub const INFRA_NAMESPACE: &str = "capm3-system";
 pub const INFRA_WEBHOOK_SERVICE: &str = "capm3-webhook-service";
 pub const INFRA_CERTIFICATE: &str = "capm3-system/capm3-serving-cert";
+pub const IPAM_NAMESPACE: &str = "metal3-ipam-system";
+pub const IPAM_WEBHOOK_SERVICE: &str = "ipam-webhook-service";
+pub const IPAM_CERTIFICATE: &str = "metal3-ipam-system/ipam-serving-cert";
+
+/// The names of [`infrastructure`], for who needs them without building the schemas.
+pub const INFRA_CRDS: [&str; 9] = [
+    "metal3clusters.infrastructure.cluster.x-k8s.io",
+    "metal3clustertemplates.infrastructure.cluster.x-k8s.io",
+    "metal3dataclaims.infrastructure.cluster.x-k8s.io",
+    "metal3datas.infrastructure.cluster.x-k8s.io",
+    "metal3datatemplates.infrastructure.cluster.x-k8s.io",
+    "metal3machines.infrastructure.cluster.x-k8s.io",
+    "metal3machinetemplates.infrastructure.cluster.x-k8s.io",
+    "metal3remediations.infrastructure.cluster.x-k8s.io",
+    "metal3remediationtemplates.infrastructure.cluster.x-k8s.io",
+];
 
 /// The nine kinds of the infrastructure provider, in name order.
 pub fn infrastructure() -> Vec<CustomResourceDefinition> {
@@ -27,6 +43,15 @@ pub fn infrastructure() -> Vec<CustomResourceDefinition> {
 /// The three kinds of the address manager, in name order.
 pub fn ipam() -> Vec<CustomResourceDefinition> {
     IPAM.iter().map(|kind| kind.definition(IPAM_GROUP)).collect()
+}
+
+/// The schema a kind is stored under. Made once: it follows from the types alone.
+pub(crate) fn stored_schema(kind: &str) -> Option<&'static Value> {
+    static SCHEMAS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
+        let stored = |kind: &Kind| Some((kind.kind, kind.versions.last()?.schema(kind.about)));
+        INFRA.iter().chain(IPAM).filter_map(stored).collect()
+    });
+    SCHEMAS.get(kind)
 }
 
 struct Kind {
@@ -42,15 +67,6 @@ struct Kind {
 #[derive(Clone, Copy)]
 struct Version {
     name: &'static str,
-/// The schema a kind is stored under. Made once: it follows from the types alone.
-pub(crate) fn stored_schema(kind: &str) -> Option<&'static Value> {
-    static SCHEMAS: LazyLock<BTreeMap<&'static str, Value>> = LazyLock::new(|| {
-        let stored = |kind: &Kind| Some((kind.kind, kind.versions.last()?.schema(kind.about)));
-        INFRA.iter().chain(IPAM).filter_map(stored).collect()
-    });
-    SCHEMAS.get(kind)
-}
-
     columns: &'static [(&'static str, &'static str)],
     spec: fn() -> Value,
     status: Option<fn() -> Value>,
@@ -225,8 +241,15 @@ const INFRA: &[Kind] = &[
         category: "cluster-api",
         short: &["m3mt", "m3machinetemplate", "m3machinetemplates", "metal3mt", "metal3machinetemplate"],
         versions: &[
-            version("v1beta1", &[AGE], structural::<v1beta1::Metal3MachineTemplateSpec>),
-            with_required_spec(version("v1beta2", &[AGE], structural::<v1beta2::Metal3MachineTemplateSpec>)),
+            // K-54; the same in both versions, so that conversion has nothing to do.
+            with_status(
+                version("v1beta1", &[AGE], structural::<v1beta1::Metal3MachineTemplateSpec>),
+                structural::<v1beta2::Metal3MachineTemplateStatus>,
+            ),
+            with_required_spec(with_status(
+                version("v1beta2", &[AGE], structural::<v1beta2::Metal3MachineTemplateSpec>),
+                structural::<v1beta2::Metal3MachineTemplateStatus>,
+            )),
         ],
     },
     Kind {
@@ -318,7 +341,6 @@ impl Kind {
         let mut labels = json!({ label::PROVIDER: if infra { INFRA_PROVIDER } else { IPAM_PROVIDER } });
         let mut annotations = json!({});
         if infra {
-            annotations[annotation::INJECT_CA_FROM] = INFRA_CERTIFICATE.into();
             // Which of our versions speak which contract; without them Cluster API reads the older field paths (K-2).
             labels["cluster.x-k8s.io/v1beta1"] = "v1beta1".into();
             labels["cluster.x-k8s.io/v1beta2"] = "v1beta2".into();
@@ -328,20 +350,21 @@ impl Kind {
             "Metal3Data" => annotations[annotation::SKIP_CRD_NAME_CHECK] = "".into(),
             _ => {}
         }
-        let conversion = if infra {
-            json!({
-                "strategy": "Webhook",
-                "webhook": {
-                    "conversionReviewVersions": ["v1", "v1beta1"],
-                    "clientConfig": {
-                        "service": {"namespace": INFRA_NAMESPACE, "name": INFRA_WEBHOOK_SERVICE, "path": "/convert"},
-                    },
-                },
-            })
+        // IPAM has one version and nothing to convert (I-2). The Go provider's definitions say Webhook all the same, and an
+        // upgrade merges ours over them: with strategy None what stays of theirs would be refused (K-108, K-127).
+        let (namespace, service, certificate) = if infra {
+            (INFRA_NAMESPACE, INFRA_WEBHOOK_SERVICE, INFRA_CERTIFICATE)
         } else {
-            // One version: nothing to convert, no certificate to inject (I-2).
-            json!({"strategy": "None"})
+            (IPAM_NAMESPACE, IPAM_WEBHOOK_SERVICE, IPAM_CERTIFICATE)
         };
+        annotations[annotation::INJECT_CA_FROM] = certificate.into();
+        let conversion = json!({
+            "strategy": "Webhook",
+            "webhook": {
+                "conversionReviewVersions": ["v1", "v1beta1"],
+                "clientConfig": {"service": {"namespace": namespace, "name": service, "path": "/convert"}},
+            },
+        });
         let newest = self.versions.len() - 1;
         let versions: Vec<_> =
             self.versions.iter().enumerate().map(|(i, v)| v.manifest(self.about, i == newest)).collect();
@@ -384,11 +407,21 @@ impl Version {
             },
         });
         if let Some(status) = self.status {
-            schema["properties"]["status"] = status();
+            let mut status = status();
+            if status["properties"]["observedGeneration"].is_object() {
+                // What nobody has looked at yet is not current, and it costs no write to say so: nothing else may be
+                // read of an absent status (kstatus takes it for done).
+                status["default"] = json!({"observedGeneration": -1});
+            }
+            schema["properties"]["status"] = status;
         }
         if self.spec_required {
             schema["required"] = json!(["spec"]);
         }
+        schema
+    }
+
+    fn manifest(&self, about: &str, stored: bool) -> Value {
         let mut version = json!({
             "name": self.name,
             "served": true,
@@ -411,7 +444,3 @@ impl Version {
         version
     }
 }
-        schema
-    }
-
-    fn manifest(&self, about: &str, stored: bool) -> Value {

@@ -77,6 +77,10 @@ kind! {
     IPAddress, "ipaddresses", CAPI_IPAM_GROUP, "v1beta2", spec: IPAddressSpec
 }
 kind! {
+    /// The definition of a kind, without its schemas.
+    CustomResourceDefinition, "customresourcedefinitions", "apiextensions.k8s.io", "v1", spec: DefinitionSpec, status: DefinitionStatus
+}
+kind! {
     /// A Node of a workload cluster.
     Node, "nodes", "", "v1", spec: NodeSpec, status: NodeStatus
 }
@@ -132,8 +136,14 @@ view! {
         id: Option<String>,
     }
     HostHardware {
+        cpu: Option<HostCpu>,
         hostname: Option<String>,
         nics: Vec<HostNic>,
+        ram_mebibytes: Option<i64>,
+    }
+    HostCpu {
+        arch: Option<String>,
+        count: Option<i64>,
     }
     HostNic {
         name: String,
@@ -223,6 +233,29 @@ view! {
         gateway: Option<String>,
         pool_ref: Option<ContractRef>,
         prefix: Option<i32>,
+    }
+
+    DefinitionSpec {
+        group: String,
+        names: DefinitionNames,
+        versions: Vec<DefinitionVersion>,
+    }
+    DefinitionNames {
+        kind: String,
+        plural: String,
+    }
+    DefinitionVersion {
+        name: String,
+        served: bool,
+        storage: bool,
+        subresources: Option<DefinitionSubresources>,
+    }
+    DefinitionSubresources {
+        /// Present, and empty, when the status is written apart.
+        status: Option<Value>,
+    }
+    DefinitionStatus {
+        stored_versions: Vec<String>,
     }
 
     NodeSpec {

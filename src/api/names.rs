@@ -85,12 +85,14 @@ pub mod annotation {
     /// On a CRD whose plural Cluster API would compute differently.
     pub const SKIP_CRD_NAME_CHECK: &str = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
     pub const INJECT_CA_FROM: &str = "cert-manager.io/inject-ca-from";
+    /// On a CRD: the generation for which all its objects were brought to the stored version.
+    pub const MIGRATED_GENERATION: &str = "crd-migration.cluster.x-k8s.io/observed-generation";
     pub const PAUSED: &str = "cluster.x-k8s.io/paused";
     pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
-    pub const CLONED_FROM_NAME: &str = "cluster.x-k8s.io/cloned-from-name";
-    pub const CLONED_FROM_GROUP_KIND: &str = "cluster.x-k8s.io/cloned-from-groupkind";
     /// On what the topology controller sends without meaning it to be stored.
     pub const TOPOLOGY_DRY_RUN: &str = "topology.cluster.x-k8s.io/dry-run";
+    pub const CLONED_FROM_NAME: &str = "cluster.x-k8s.io/cloned-from-name";
+    pub const CLONED_FROM_GROUP_KIND: &str = "cluster.x-k8s.io/cloned-from-groupkind";
     /// Value of [`CLONED_FROM_GROUP_KIND`] on machines that come from our templates.
     pub const CLONED_FROM_MACHINE_TEMPLATE: &str = "Metal3MachineTemplate.infrastructure.cluster.x-k8s.io";
     /// What the older version cannot express, as JSON.
@@ -193,11 +195,25 @@ pub mod reason {
     pub const SECRETS_SET_EXTERNALLY: &str = "SecretsSetExternally";
     pub const WAITING_FOR_DATA: &str = "WaitingForMetal3Data";
 
+    pub const RENDERING_FAILED: &str = "RenderingFailed";
+    pub const WAITING_FOR_ADDRESSES: &str = "WaitingForIPAddresses";
+    pub const WAITING_FOR_CLUSTER: &str = "WaitingForCluster";
+    pub const WAITING_FOR_DATA_CLAIM: &str = "WaitingForMetal3DataClaim";
+    pub const WAITING_FOR_DATA_TEMPLATE: &str = "WaitingForMetal3DataTemplate";
+    pub const WAITING_FOR_HOST: &str = "WaitingForBareMetalHost";
+    pub const WAITING_FOR_MACHINE: &str = "WaitingForMachine";
+    pub const WAITING_FOR_METAL3_MACHINE: &str = "WaitingForMetal3Machine";
+    pub const WAITING_FOR_OLD_SECRET: &str = "WaitingForOldSecret";
+
     /// Tokens of terminal errors; some conditions use them as reasons too.
     pub const INVALID_CONFIGURATION: &str = "InvalidConfiguration";
     pub const CREATE_ERROR: &str = "CreateError";
     pub const UPDATE_ERROR: &str = "UpdateError";
     pub const DELETE_ERROR: &str = "DeleteError";
+
+    /// Of events about a CRD.
+    pub const STORAGE_MIGRATED: &str = "StorageVersionMigrated";
+    pub const STORAGE_MIGRATION_FAILED: &str = "StorageVersionMigrationFailed";
 
     pub const ALLOCATION_FAILED: &str = "AllocationFailed";
     pub const POOL_EXHAUSTED: &str = "PoolExhausted";

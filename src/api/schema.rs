@@ -53,6 +53,15 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The generation a status is about.
+pub(crate) fn observed_generation(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "x-format": "int64"})
+}
+
+pub(crate) fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer", "x-format": "int64", "minimum": 0})
+}
+
 /// Conditions in the v1beta1 dialect.
 pub(crate) fn v1beta1_conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

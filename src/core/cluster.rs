@@ -13,6 +13,7 @@ use capm3_api::names::{annotation, finalizer, label, reason, v1beta1};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Board, Findings, Legacy, PAUSED, Row, Severity, cut};
+use crate::ready;
 
 pub const PARTS: [&str; 1] = [INFRASTRUCTURE_READY];
 pub const LEGACY_PARTS: [&str; 1] = [v1beta1::INFRASTRUCTURE_READY];
@@ -113,7 +114,16 @@ pub fn cluster_name<'a>(cluster: &'a Metal3Cluster, owner: Owner<'a>) -> Option<
 pub fn decide(o: &Observed<'_>) -> Decision {
     let before = o.metal3_cluster.status.clone().unwrap_or_default();
     let mut report = Report { status: before, ..Report::default() };
-    let step = if is_externally_managed(o.metal3_cluster) { Step::Rest(Next::Done) } else { life(o, &mut report) };
+    let step = if is_externally_managed(o.metal3_cluster) {
+        let status = &mut report.status;
+        // Who vouches for it knows nothing of the mark that nobody has looked yet, which our schema has put there.
+        if status.initialization.as_ref().and_then(|i| i.provisioned) == Some(true) {
+            status.observed_generation.take_if(|generation| *generation < 0);
+        }
+        Step::Rest(Next::Done)
+    } else {
+        life(o, &mut report)
+    };
     Decision { step, report }
 }
 
@@ -201,8 +211,8 @@ impl Report {
     pub fn status(&self, cluster: &Metal3Cluster, now: Timestamp) -> Metal3ClusterStatus {
         let before = cluster.status.clone().unwrap_or_default();
         let mut status = self.status.clone();
-        if self.findings.is_empty() && status == before {
-            return before;
+        if self.findings.is_empty() && (status == before || is_externally_managed(cluster)) {
+            return status;
         }
         let mut deprecated = status.deprecated.take().unwrap_or_default();
         let v1beta1 = deprecated.v1beta1.get_or_insert_default();
@@ -219,7 +229,9 @@ impl Report {
         }
         let has_legacy = !v1beta1.conditions.is_empty() || v1beta1.failure_message.is_some();
         status.deprecated = has_legacy.then_some(deprecated);
-        if status != before {
+        let told = !self.findings.is_empty(); // otherwise nobody can be told how that generation fares
+        if status != before || (told && ready::is_stale(&cluster.metadata, before.observed_generation)) {
+            status.observed_generation = if told { cluster.metadata.generation } else { before.observed_generation };
             status.last_updated = Some(Time(conditions::whole_second(now)));
         }
         status

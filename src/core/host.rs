@@ -166,7 +166,7 @@ mod tests {
         let mut host = in_state("available");
         let nics = ips.iter().map(|ip| HostNic { ip: Some((*ip).to_owned()), ..HostNic::default() }).collect();
         host.status.get_or_insert_default().hardware =
-            Some(HostHardware { hostname: hostname.map(str::to_owned), nics });
+            Some(HostHardware { hostname: hostname.map(str::to_owned), nics, ..HostHardware::default() });
         host
     }
 

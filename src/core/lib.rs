@@ -11,4 +11,5 @@ pub mod ipam;
 pub mod machine;
 pub mod machine_template;
 pub mod placement;
+pub mod ready;
 pub mod yaml;

@@ -9,6 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use capm3_api::infra::v1beta2::Metal3MachineSpec;
+
 /// What a machine asks of its host.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
@@ -247,6 +249,14 @@ pub enum SelectorError {
 }
 
 impl Selector {
+    /// The hosts that a machine, or a machine of a template, may be put on.
+    pub fn of(spec: &Metal3MachineSpec) -> Result<Self, SelectorError> {
+        let Some(selector) = &spec.host_selector else { return Ok(Self::default()) };
+        let expressions =
+            selector.match_expressions.iter().map(|e| (e.key.as_str(), e.operator.as_str(), e.values.as_slice()));
+        Self::new(&selector.match_labels, expressions)
+    }
+
     /// `labels` are the pairs of `matchLabels`; `expressions` the key, operator and values of `matchExpressions`.
     pub fn new<'a>(
         labels: impl IntoIterator<Item = (&'a String, &'a String)>,

@@ -31,6 +31,7 @@ pub fn infrastructure() -> Vec<Value> {
                 "metal3datas/status",
                 "metal3datatemplates/status",
                 "metal3machines/status",
+                "metal3machinetemplates/status",
             ],
             &["patch"],
         ),

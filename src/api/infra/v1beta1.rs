@@ -50,6 +50,10 @@ pub struct Metal3ClusterStatus {
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
     /// Status in the newer dialect.
@@ -159,6 +163,10 @@ pub struct Metal3MachineStatus {
     pub meta_data: Option<SecretRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_data: Option<SecretRef>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     /// Never used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
@@ -313,8 +321,16 @@ pub struct Metal3DataClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataClaimStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_reference")]
     pub rendered_data: Option<ObjectReference>,
@@ -343,8 +359,16 @@ pub struct Metal3DataSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 }
@@ -369,12 +393,20 @@ pub struct Metal3DataTemplateSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataTemplateStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     /// Index by name of the claim that holds it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub indexes: BTreeMap<String, i64>,
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
 }
 
 /// Where each metadata key gets its value from.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::k8s::{ObjectReference, Time};
+use crate::k8s::{Condition, ObjectReference, Time};
 use crate::kind::kind;
 use crate::names::IPAM_GROUP;
 use crate::schema::{self, patterns};
@@ -77,13 +77,38 @@ pub struct Range {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IPPoolStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     /// Address by name of the claim that holds it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::addresses_by_name")]
     pub indexes: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_addresses: Option<IPAddressCounts>,
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
+}
+
+/// How many addresses there are; what a signed 64-bit integer cannot hold is told as the most that it can.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct IPAddressCounts {
+    /// Neither held, nor set aside, nor a gateway.
+    #[schemars(schema_with = "schema::count")]
+    pub free: i64,
+    /// In all ranges together.
+    #[schemars(schema_with = "schema::count")]
+    pub total: i64,
+    /// Held by claims.
+    #[schemars(schema_with = "schema::count")]
+    pub used: i64,
 }
 
 /// Asks a pool for an address.
@@ -98,6 +123,10 @@ pub struct IPClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IPClaimStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     /// The IPAddress object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_reference")]
@@ -105,6 +134,10 @@ pub struct IPClaimStatus {
     /// Why there is no address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
 }
 
 /// One address in use, and what goes with it.

@@ -12,8 +12,7 @@ use capm3_core::data::claims::{self, Known, Release, claim_name};
 use capm3_core::data::life::{
     self, Action, Departure, Observed, Plan, SecretState, Waiting, host_of, machine_of, metal3_machine_of,
 };
-use capm3_core::data::message;
-use capm3_runtime::{Key, ListOptions, Next, Object, ReadError, Reader, Reconcile, WriteError, Writer, key_of};
+use capm3_runtime::{Clock, Key, ListOptions, Next, Object, ReadError, Reader, Reconcile, WriteError, Writer, key_of};
 
 use super::{
     BY_LABEL, BY_OWNER, DataError, RACE, SAFETY_NET, Stores, UNWATCHED, cluster_label, delete, is_race, let_go, patch,
@@ -24,6 +23,7 @@ pub(super) struct Datas {
     pub(super) stores: Stores,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) by_host: bool,
 }
 
@@ -75,7 +75,12 @@ impl Reconcile for Datas {
                         life::Next::Done => Ok(Next::Done),
                         life::Next::Wait(waiting) => {
                             tracing::debug!(%waiting, "data waits");
-                            Ok(Next::After(if waiting == Waiting::OldSecret { UNWATCHED } else { SAFETY_NET }))
+                            let young = life::is_young(&gathered.data, self.clock.now());
+                            Ok(Next::After(match waiting {
+                                _ if young => life::JUST_CREATED, // by then it is worth a word
+                                Waiting::OldSecret => UNWATCHED,
+                                _ => SAFETY_NET,
+                            }))
                         }
                         life::Next::Fail(message) => Err(DataError::Refused(message)),
                     };
@@ -157,8 +162,7 @@ impl Datas {
                 Err(error) if is_race(&error) => return Ok(Applied::Race),
                 Err(error) => {
                     if let Some(refused) = refusal(&error) {
-                        let ready = gathered.data.status.as_ref().and_then(|status| status.ready);
-                        let status = Metal3DataStatus { error_message: Some(message(&refused)), ready };
+                        let status = life::refused(&gathered.data, &refused, self.clock.now());
                         // The write that failed is the news; that its message is lost too would say nothing more.
                         let _ = self.tell(gathered, status).await;
                     }
@@ -166,7 +170,8 @@ impl Datas {
                 }
             }
         }
-        match self.tell(gathered, plan.status.clone()).await {
+        let status = life::status(&gathered.observed(), plan, self.clock.now());
+        match self.tell(gathered, status).await {
             Ok(()) => Ok(Applied::All),
             Err(error) if is_race(&error) => Ok(Applied::Race),
             Err(error) => Err(DataError::Write(error)),

@@ -26,7 +26,7 @@ use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim};
 use capm3_api::k8s::{ObjectMeta, OwnerReference};
 use capm3_api::names::{INFRA_GROUP, label};
 use capm3_core::data::life::metal3_machine_of;
-use capm3_core::data::template::templates_of;
+use capm3_core::data::template::{is_told, templates_of};
 use capm3_runtime::{
     Change, Controller, Key, Object, Preconditions, ReadError, ReconcileError, Retry, Setup, Store, WatchOptions,
     WriteError, Writer, key_of, merge_diff,
@@ -242,6 +242,7 @@ fn route_datas(setup: &mut Setup, stores: &Stores, filter: Option<&str>) {
         stores: stores.clone(),
         reader: setup.reader.clone(),
         writer: setup.writer.clone(),
+        clock: setup.clock.clone(),
         by_host: setup.options.name_based_preallocation,
     };
     setup.add(Controller::new(DATAS, queue, datas, setup.workers(DATAS)));
@@ -281,7 +282,7 @@ fn waits(data: &Metal3Data) -> bool {
 /// Waits for an answer or for the end of it: there is something to do for its template.
 fn is_open(claim: &Metal3DataClaim) -> bool {
     let answered = claim.status.as_ref().is_some_and(|status| status.rendered_data.is_some());
-    !answered || claim.metadata.deletion_timestamp.is_some()
+    !answered || !is_told(claim) || claim.metadata.deletion_timestamp.is_some()
 }
 
 /// An index was taken, is about to be free, or is free.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataClaimStatus, Metal3DataTemplate};
 use capm3_api::names::finalizer;
 use capm3_core::data::template::{
-    self, CREATE_FAILED, Claim, ClaimPlan, DELETE_FAILED, Observed, Plan, Step, answers, templates_of,
+    self, CREATE_FAILED, Claim, ClaimPlan, DELETE_FAILED, Observed, Plan, Step, answers, claim_status, templates_of,
 };
 use capm3_runtime::{Clock, Key, ListOptions, Next, Reader, Reconcile, WriteError, Writer, key_of};
 use futures::StreamExt;
@@ -165,7 +165,8 @@ impl Templates {
                     Err(error) => return Served::Failed(error),
                 },
                 Step::Status(status) => {
-                    let after = Metal3DataClaim { status: Some(status.clone()), ..Metal3DataClaim::clone(&claim) };
+                    let status = claim_status(&claim, status.clone(), self.clock.now());
+                    let after = Metal3DataClaim { status: Some(status), ..Metal3DataClaim::clone(&claim) };
                     patch_status(&self.writer, &*claim, &after).await.map(|patched| claim = Arc::new(patched))
                 }
                 Step::LetGo(data) => let_go(&self.writer, &**data, finalizer::DATA_CLAIM).await,
@@ -212,7 +213,9 @@ impl Templates {
             Step::Hold | Step::Status(_) | Step::Free => return,
         };
         let rendered_data = claim.status.as_ref().and_then(|status| status.rendered_data.clone());
-        let status = Metal3DataClaimStatus { error_message: Some(text.to_owned()), rendered_data };
+        let error_message = Some(text.to_owned());
+        let bare = Metal3DataClaimStatus { error_message, rendered_data, ..Metal3DataClaimStatus::default() };
+        let status = claim_status(claim, bare, self.clock.now());
         let after = Metal3DataClaim { status: Some(status), ..Metal3DataClaim::clone(claim) };
         if let Err(error) = patch_status(&self.writer, &**claim, &after).await {
             tracing::debug!(%error, "the message did not reach the claim");

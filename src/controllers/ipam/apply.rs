@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 
 use capm3_api::foreign::{self, IPAddressClaim};
-use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool, IPPoolStatus};
+use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_api::k8s::{Resource, Time};
 use capm3_api::names::finalizer;
-use capm3_core::ipam::objects::{capi_claim_status, claim_status, new_address, new_capi_address};
+use capm3_core::ipam::objects::{capi_claim_status, claim_status, new_address, new_capi_address, pool_status};
 use capm3_core::ipam::pool::{
-    AddressObject, Answer, CREATE_FAILED, NewAddress, Plan, Reason, Release, Serve, Status, without_pool,
+    AddressObject, Answer, CREATE_FAILED, NewAddress, Plan, Reason, Release, Serve, without_pool,
 };
 use capm3_core::ipam::table::{ClaimKey, Kind};
 use capm3_runtime::{Key, Next, Object, Preconditions, WriteError, key_of, merge_diff};
@@ -39,8 +39,9 @@ impl Pools {
         problems.extend(all(orphans).await.into_iter().filter_map(Result::err));
         let failed = self.release_all(&key, &plan.releases, &mut problems).await;
 
-        if let Some(Status { indexes, last_updated }) = plan.status_keeping(&failed) {
-            let wanted = IPPool { status: Some(IPPoolStatus { indexes, last_updated }), ..pool.clone() };
+        let reserves = plan.status_keeping(&failed);
+        if let Some(status) = pool_status(&pool, reserves, plan.ready.as_ref(), gathered.observed.now) {
+            let wanted = IPPool { status: Some(status), ..pool.clone() };
             pool = self.patch_status(&pool, &wanted).await?.unwrap_or(wanted);
         }
 
@@ -131,7 +132,7 @@ impl Pools {
             None => Ok(()),
         };
         let Some(answer) = answer(serve, &created) else { return created };
-        let wanted = IPClaim { status: Some(claim_status(claim, &answer)), ..claim.clone() };
+        let wanted = IPClaim { status: Some(claim_status(claim, &answer, gathered.observed.now)), ..claim.clone() };
         self.patch_status(claim, &wanted).await?;
         self.tell(gathered, claim, &answer);
         created

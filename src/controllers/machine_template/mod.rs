@@ -1,17 +1,21 @@
-//! Metal3MachineTemplate: brings the machines that were cloned from a template up to its cleaning mode.
+//! Metal3MachineTemplate: brings the machines that were cloned from a template up to its cleaning mode, and tells what a machine of
+//! it would bring.
 //!
-//! A template wakes itself, and so does every machine that was cloned from it (T-1).
+//! A template wakes itself, and so do every machine that was cloned from it (T-1) and every host that its selector allows, when
+//! that host brings something else than before (K-54).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use capm3_api::infra::v1beta2::{Metal3Machine, Metal3MachineTemplate};
+use capm3_api::foreign::BareMetalHost;
+use capm3_api::infra::v1beta2::{Metal3Machine, Metal3MachineTemplate, Metal3MachineTemplateStatus};
 use capm3_api::names::label;
-use capm3_core::machine_template::{behind, template_of};
+use capm3_core::machine_template::{behind, matters, status, template_of};
 use capm3_runtime::{
     Change, Controller, Key, Next, Preconditions, Reconcile, ReconcileError, Retry, Setup, Store, WatchOptions,
-    WriteError, Writer, key_of,
+    WriteError, Writer, key_of, merge_diff,
 };
+use serde_json::json;
 
 pub const NAME: &str = "metal3machinetemplate";
 
@@ -35,9 +39,17 @@ pub(crate) fn register(setup: &mut Setup) {
             new.and_then(cloned_from).into_iter().collect()
         }
     });
+    let hosts: Store<BareMetalHost> = setup.hub.store(WatchOptions::default());
+    let known = templates.clone();
+    setup.hub.route(&hosts, &queue, move |change: &Change<BareMetalHost>| {
+        let (old, new) = (change.old.as_deref(), change.new.as_deref());
+        let templates = known.list(&change.key().namespace).into_iter();
+        templates.filter(|template| matters(template, old, new)).map(|template| key_of(&*template)).collect()
+    });
     let reconciler = Templates {
         templates,
         machines,
+        hosts,
         writer: setup.writer.clone(),
         watch_filter: setup.options.watch_filter.clone(),
     };
@@ -51,25 +63,32 @@ fn cloned_from(machine: &Metal3Machine) -> Option<Key> {
 struct Templates {
     templates: Store<Metal3MachineTemplate>,
     machines: Store<Metal3Machine>,
+    hosts: Store<BareMetalHost>,
     writer: Writer,
     watch_filter: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the cleaning mode of {failed} machines")]
-pub struct Error {
-    failed: usize,
-    #[source]
-    first: WriteError,
+pub enum Error {
+    #[error("cannot set the cleaning mode of {failed} machines")]
+    Cleaning {
+        failed: usize,
+        #[source]
+        first: WriteError,
+    },
+    #[error("cannot tell what a machine of the template brings")]
+    Status(#[source] WriteError),
 }
 
 impl ReconcileError for Error {
     fn category(&self) -> &'static str {
-        self.first.category()
+        let (Self::Cleaning { first: error, .. } | Self::Status(error)) = self;
+        error.category()
     }
 
     fn retry(&self) -> Retry {
-        self.first.retry()
+        let (Self::Cleaning { first: error, .. } | Self::Status(error)) = self;
+        error.retry()
     }
 }
 
@@ -91,15 +110,32 @@ impl Reconcile for Templates {
                 Err(error) => failures.push(error),
             }
         }
+        let hosts = self.hosts.list(&key.namespace);
+        let told = match status(&template, hosts.iter().map(Arc::as_ref)) {
+            Some(status) => self.tell(&template, &status).await,
+            None => Ok(Next::Done),
+        };
         let failed = failures.len();
         match failures.into_iter().next() {
-            None => Ok(next),
-            Some(first) => Err(Error { failed, first }),
+            None => told.map(|told| if told == Next::Done { next } else { told }),
+            Some(first) => Err(Error::Cleaning { failed, first }),
         }
     }
 }
 
 impl Templates {
+    async fn tell(&self, template: &Metal3MachineTemplate, status: &Metal3MachineTemplateStatus) -> Result<Next, Error> {
+        let before = template.status.clone().unwrap_or_default();
+        let Some(difference) = merge_diff(&before, status).map_err(Error::Status)? else { return Ok(Next::Done) };
+        let (key, only_if) = (key_of(template), Preconditions::unchanged(template));
+        let patch = json!({ "status": difference });
+        match self.writer.patch_status::<Metal3MachineTemplate>(&key, patch, &only_if).await {
+            Ok(_) | Err(WriteError::NotFound(_)) => Ok(Next::Done),
+            Err(WriteError::Conflict(_)) => Ok(Next::After(AFTER_A_RACE)),
+            Err(error) => Err(Error::Status(error)),
+        }
+    }
+
     fn is_ours(&self, template: &Metal3MachineTemplate) -> bool {
         let Some(filter) = &self.watch_filter else { return true };
         template.metadata.labels.as_ref().and_then(|labels| labels.get(label::WATCH_FILTER)) == Some(filter)

@@ -11,18 +11,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Secret, SecretData};
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataStatus, Metal3DataTemplate, Metal3Machine};
-use capm3_api::k8s::{ByteString, ObjectMeta, OwnerReference};
-use capm3_api::names::{CAPI_GROUP, INFRA_GROUP, annotation, finalizer, label, secret};
+use capm3_api::k8s::{ByteString, ObjectMeta, OwnerReference, Timestamp};
+use capm3_api::names::{CAPI_GROUP, INFRA_GROUP, annotation, finalizer, label, reason, secret};
 use capm3_api::{SecretRef, owner_reference};
 
 use super::claims::{self, Asking, Known, Outcome, Release};
 use super::message;
 use super::objects::{Host, Meta, Objects, Unrenderable};
-use super::pools::{Pools, pools};
+use super::pools::{PoolKind, Pools, pools};
 use super::render::{self, Facts};
+use crate::conditions::Summary;
+use crate::ready::{self, Told};
+
+/// For so long after its creation a Metal3Data waits in silence.
+pub const JUST_CREATED: Duration = Duration::from_secs(5);
 
 /// Everything the decision looks at; what is `None` is not there.
 #[derive(Clone, Copy)]
@@ -136,6 +142,23 @@ impl fmt::Display for Waiting {
     }
 }
 
+impl Waiting {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Cluster => reason::WAITING_FOR_CLUSTER,
+            Self::Resume => reason::PAUSED,
+            Self::Template => reason::WAITING_FOR_DATA_TEMPLATE,
+            Self::Claim => reason::WAITING_FOR_DATA_CLAIM,
+            Self::Metal3Machine => reason::WAITING_FOR_METAL3_MACHINE,
+            Self::Machine => reason::WAITING_FOR_MACHINE,
+            Self::Host => reason::WAITING_FOR_HOST,
+            Self::Addresses => reason::WAITING_FOR_ADDRESSES,
+            Self::OldSecret => reason::WAITING_FOR_OLD_SECRET,
+            Self::ClaimGone => reason::DELETING,
+        }
+    }
+}
+
 /// The Metal3Machine that owns a claim; neither uid nor version are compared, they change when objects are moved.
 #[must_use]
 pub fn metal3_machine_of(claim: &Metal3DataClaim) -> Option<&OwnerReference> {
@@ -193,7 +216,86 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     // A machine that runs is not shaken by a template that cannot be read for a moment (HD-17).
     let stays = was_ready == Some(true) && !secret_lost(observed);
     let ready = if ready || stays { Some(true) } else { was_ready.map(|_| false) };
-    Plan { actions, status: Metal3DataStatus { error_message: message, ready }, next }
+    Plan { actions, status: Metal3DataStatus { error_message: message, ready, ..Metal3DataStatus::default() }, next }
+}
+
+/// A wait that has only begun is not worth a write: what is waited for comes any moment.
+#[must_use]
+pub fn is_young(data: &Metal3Data, now: Timestamp) -> bool {
+    let age = data.metadata.creation_timestamp.as_ref().map(|created| now.duration_since(created.0).unsigned_abs());
+    age.is_some_and(|age| age < JUST_CREATED)
+}
+
+/// The status to store once the actions of a plan are done, with `Ready`.
+#[must_use]
+pub fn status(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Metal3DataStatus {
+    let data = observed.data;
+    let ready = match &plan.next {
+        _ if held(observed).is_some() => return plan.status.clone(),
+        Next::Wait(_)
+            if is_young(data, now) && data.status.as_ref().is_none_or(|stored| stored.bare() == plan.status) =>
+        {
+            return data.status.clone().unwrap_or_default();
+        }
+        _ if plan.status.ready == Some(true) => Summary { reason: reason::SECRETS_READY, ..Summary::ready() },
+        Next::Wait(waiting) => Summary::not_ready(waiting.reason(), waits_for(observed, *waiting)),
+        Next::Fail(text) => Summary::not_ready(reason::RENDERING_FAILED, message(text)),
+        Next::Done => {
+            Summary::not_ready(reason::WAITING_FOR_DATA_TEMPLATE, "spec.template names no Metal3DataTemplate")
+        }
+    };
+    ready::tell(&data.metadata, data.status.as_ref(), plan.status.clone(), &ready, now)
+}
+
+/// The status when the API server refused what was to be written.
+#[must_use]
+pub fn refused(data: &Metal3Data, refusal: &str, now: Timestamp) -> Metal3DataStatus {
+    let text = message(refusal);
+    let ready = data.status.as_ref().and_then(|status| status.ready);
+    let summary = match ready {
+        Some(true) => Summary { reason: reason::SECRETS_READY, ..Summary::ready() },
+        Some(false) | None => Summary::not_ready(reason::RENDERING_FAILED, text.clone()),
+    };
+    let bare = Metal3DataStatus { error_message: Some(text), ready, ..Metal3DataStatus::default() };
+    ready::tell(&data.metadata, data.status.as_ref(), bare, &summary, now)
+}
+
+/// What is waited for, by name.
+fn waits_for(observed: &Observed<'_>, waiting: Waiting) -> String {
+    let spec = &observed.data.spec;
+    let owner = |owner: Option<&OwnerReference>| owner.map_or(String::new(), |owner| format!(" {}", owner.name));
+    let claim = || spec.claim.as_ref().map_or("", |claim| claim.name.as_str());
+    match waiting {
+        Waiting::Template => {
+            let template = spec.template.as_ref().map_or("", |template| template.name.as_str());
+            format!("waits for Metal3DataTemplate {template}")
+        }
+        Waiting::Claim => format!("waits for Metal3DataClaim {}", claim()),
+        Waiting::Metal3Machine => {
+            format!("waits for Metal3Machine{}", owner(observed.claim.and_then(metal3_machine_of)))
+        }
+        Waiting::Machine => format!("waits for Machine{}", owner(observed.metal3_machine.and_then(machine_of))),
+        Waiting::Host => match observed.metal3_machine.map(host_of) {
+            Some(Ok(Some(host))) => format!("waits for BareMetalHost {host}"),
+            Some(Ok(None) | Err(_)) | None => "waits for a BareMetalHost".to_owned(),
+        },
+        Waiting::Addresses => {
+            let pools = unanswered(observed);
+            format!("waits for an address of {}", pools.join(", "))
+        }
+        Waiting::Cluster | Waiting::Resume | Waiting::OldSecret | Waiting::ClaimGone => format!("waits for {waiting}"),
+    }
+}
+
+/// The pools that have given no address yet.
+fn unanswered(observed: &Observed<'_>) -> Vec<String> {
+    let host = observed.host.and_then(|host| host.metadata.name.as_deref()).unwrap_or_default();
+    let asking = Asking { data: observed.data, host, cluster: "", by_host: observed.by_host };
+    let open = |pool: &(String, PoolKind)| {
+        let (_, outcome) = claims::ensure(&asking, &Pools::from([pool.clone()]), observed.known);
+        outcome == Outcome::NotYet
+    };
+    pools_of(observed).into_iter().filter(open).map(|(pool, _)| pool).collect()
 }
 
 /// Why nothing may be touched now (D-41).
@@ -482,7 +584,7 @@ mod tests {
         }
 
         fn ready(mut self) -> Self {
-            self.data.status = Some(Metal3DataStatus { ready: Some(true), error_message: None });
+            self.data.status = Some(Metal3DataStatus { ready: Some(true), ..Metal3DataStatus::default() });
             self.data.metadata.finalizers = Some(vec![finalizer::DATA.to_owned()]);
             self.data.spec.meta_data = Some(SecretRef::new(NS, &secret("metadata")));
             self
@@ -516,7 +618,8 @@ mod tests {
     fn td_3_without_a_template_nothing_happens() {
         let mut world = world(json!({}));
         world.data.spec = Default::default();
-        world.data.status = Some(Metal3DataStatus { error_message: Some("x".to_owned()), ready: Some(false) });
+        let (error_message, ready) = (Some("x".to_owned()), Some(false));
+        world.data.status = Some(Metal3DataStatus { error_message, ready, ..Metal3DataStatus::default() });
         assert_eq!(world.outcome(), (Some(false), None, Next::Done));
     }
 

@@ -17,11 +17,13 @@ use capm3_api::infra::v1beta2::{
     Metal3DataTemplateStatus, Metal3Machine,
 };
 use capm3_api::k8s::{ObjectMeta, OwnerReference, Time, Timestamp};
-use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, secret};
+use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, reason, secret};
 use capm3_api::{NamespacedRef, SecretRef, owner_reference};
 
 use super::life::metal3_machine_of;
 use super::message;
+use crate::conditions::Summary;
+use crate::ready::{self, Told};
 
 /// The list of indexes is written at most this often, so that a burst of claims costs one write.
 const LIST_INTERVAL: Duration = Duration::from_secs(2);
@@ -187,8 +189,9 @@ impl<'a> Pass<'a> {
         let claim = &seen.claim;
         let steps = if claim.metadata.deletion_timestamp.is_some() {
             self.release(seen)
-        } else if claim.status.as_ref().is_some_and(|status| status.rendered_data.is_some()) {
-            return;
+        } else if let Some(rendered) = claim.status.as_ref().and_then(|status| status.rendered_data.clone()) {
+            // Answered for good; only who reads generations may still have to be told.
+            if is_told(claim) { Vec::new() } else { vec![Step::Status(answered_with(rendered))] }
         } else if is_paused(seen) {
             self.problem.get_or_insert(Next::Wait(Waiting::ClusterResume));
             return;
@@ -220,8 +223,7 @@ impl<'a> Pass<'a> {
                 let rendered = data.metadata.name.clone().unwrap_or_default();
                 steps.push(Step::Create(Box::new(data)));
                 let rendered = NamespacedRef::new(namespace, &rendered);
-                let status = Metal3DataClaimStatus { error_message: None, rendered_data: Some(rendered) };
-                steps.push(Step::Status(status));
+                steps.push(Step::Status(answered_with(rendered)));
                 return steps;
             } else {
                 ("metal3Machine not found in owner references".to_owned(), true)
@@ -231,8 +233,8 @@ impl<'a> Pass<'a> {
             } else {
                 steps.clear(); // nothing to hold the claim for
             }
-            let status = Metal3DataClaimStatus { error_message: Some(message(&problem)), rendered_data: None };
-            if claim.status.as_ref() != Some(&status) {
+            let status = unanswered(Some(message(&problem)));
+            if claim.status.as_ref().map(Told::bare).as_ref() != Some(&status) {
                 steps.push(Step::Status(status));
             }
             if !fails && has_finalizer(&claim.metadata, finalizer::DATA_CLAIM) {
@@ -241,7 +243,7 @@ impl<'a> Pass<'a> {
             return steps;
         };
         let rendered = NamespacedRef::new(namespace, &rendered);
-        steps.push(Step::Status(Metal3DataClaimStatus { error_message: None, rendered_data: Some(rendered) }));
+        steps.push(Step::Status(answered_with(rendered)));
         steps
     }
 
@@ -313,11 +315,36 @@ impl<'a> Pass<'a> {
         let others = claim.metadata.finalizers.iter().flatten().any(|held| held != finalizer::DATA_CLAIM);
         if others {
             let lost = found.is_empty().then(|| not_found(self.observed.name, claim));
-            steps.push(Step::Status(Metal3DataClaimStatus { error_message: lost, rendered_data: None }));
+            steps.push(Step::Status(unanswered(lost)));
         }
         steps.push(Step::Free);
         steps
     }
+}
+
+fn answered_with(rendered: NamespacedRef) -> Metal3DataClaimStatus {
+    Metal3DataClaimStatus { rendered_data: Some(rendered), ..Metal3DataClaimStatus::default() }
+}
+
+fn unanswered(error_message: Option<String>) -> Metal3DataClaimStatus {
+    Metal3DataClaimStatus { error_message, ..Metal3DataClaimStatus::default() }
+}
+
+/// Whether the claim's status is about the claim as it is now.
+#[must_use]
+pub fn is_told(claim: &Metal3DataClaim) -> bool {
+    let observed = claim.status.as_ref().and_then(|status| status.observed_generation);
+    !ready::is_stale(&claim.metadata, observed)
+}
+
+/// `bare` with what it means for who knows nothing of claims: ready is who has a Metal3Data.
+#[must_use]
+pub fn claim_status(claim: &Metal3DataClaim, bare: Metal3DataClaimStatus, now: Timestamp) -> Metal3DataClaimStatus {
+    let ready = match (&bare.rendered_data, &bare.error_message) {
+        (Some(_), _) => Summary::ready(),
+        (None, error) => Summary::not_ready(reason::WAITING_FOR_DATA, error.clone().unwrap_or_default()),
+    };
+    ready::tell(&claim.metadata, claim.status.as_ref(), bare, &ready, now)
 }
 
 fn is_of(data: &Metal3Data, template: &str) -> bool {
@@ -408,16 +435,20 @@ fn list_status(
 ) -> (Option<Metal3DataTemplateStatus>, Option<Duration>) {
     let written = template.status.as_ref();
     let last_updated = written.and_then(|status| status.last_updated.as_ref()).map(|time| time.0);
-    if let Some(last) = last_updated {
-        if written.is_some_and(|status| status.indexes == indexes) {
-            return (None, None);
+    let told = |bare| ready::tell(&template.metadata, written, bare, &Summary::ready(), now);
+    if let (Some(last), Some(written)) = (last_updated, written) {
+        if written.indexes == indexes {
+            let status = told(written.bare());
+            return ((status != *written).then_some(status), None);
         }
         let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
         if let Some(rest) = LIST_INTERVAL.checked_sub(age).filter(|rest| !rest.is_zero()) {
             return (None, Some(rest));
         }
     }
-    (Some(Metal3DataTemplateStatus { indexes, last_updated: Some(Time(now)) }), None)
+    let bare =
+        Metal3DataTemplateStatus { indexes, last_updated: Some(Time(now)), ..Metal3DataTemplateStatus::default() };
+    (Some(told(bare)), None)
 }
 
 fn claim_name(data: &Metal3Data) -> Option<&str> {
@@ -482,7 +513,7 @@ mod tests {
     }
 
     fn rendered(name: &str) -> Option<Metal3DataClaimStatus> {
-        Some(Metal3DataClaimStatus { error_message: None, rendered_data: Some(NamespacedRef::new(NS, name)) })
+        Some(answered_with(NamespacedRef::new(NS, name)))
     }
 
     impl World {
@@ -584,10 +615,9 @@ mod tests {
         world.template = Some(object(TEMPLATE, json!({})));
         let plan = world.decide();
         assert!(plan.adopt);
-        assert_eq!(
-            plan.status,
-            Some(Metal3DataTemplateStatus { indexes: Vec::new(), last_updated: Some(Time(at(100))) })
-        );
+        let status = plan.status.unwrap();
+        assert_eq!((status.indexes.len(), &status.last_updated), (0, &Some(Time(at(100)))));
+        assert_eq!((status.conditions[0].type_.as_str(), status.conditions[0].status.as_str()), ("Ready", "True"));
     }
 
     #[test]

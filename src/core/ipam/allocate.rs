@@ -5,8 +5,10 @@
 //!
 //! Rules: spec/ipam.md I-35 to I-42, with hazards HI-8, HI-9, HI-11, HI-12, HI-14 and HI-27 adopted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use capm3_api::ipam::v1alpha1::IPAddressCounts;
 
 use super::range::{Address, Interval};
 use super::table::{ClaimKey, Kind, Table};
@@ -143,6 +145,30 @@ fn chosen<'a>(offer: &'a Offer, table: &Table, claim: &ClaimKey, pick: u64) -> O
 }
 
 impl Offer {
+    /// How many addresses the ranges hold, how many are held, and how many are left to choose from.
+    pub fn count(&self, table: &Table) -> IPAddressCounts {
+        let mut runs = Vec::<(Address, Address)>::new();
+        let mut ranges: Vec<_> = self.ranges.iter().map(|range| (range.interval.first, range.interval.last)).collect();
+        ranges.sort_unstable();
+        for (first, last) in ranges {
+            match runs.last_mut().filter(|(_, end)| first <= *end) {
+                Some((_, end)) => *end = last.max(*end),
+                None => runs.push((first, last)),
+            }
+        }
+        let within = |address: Address| runs.iter().any(|(first, last)| (*first..=*last).contains(&address));
+        let total = runs.iter().map(|(first, last)| first.count_to(*last)).fold(0, u128::saturating_add);
+        let taken = runs.iter().map(|(first, last)| table.taken_between(*first, *last)).fold(0, u128::saturating_add);
+        let gateways: BTreeSet<_> = self.ranges.iter().filter_map(Range::gateway_address).collect();
+        let gateways = gateways.into_iter().filter(|gateway| within(*gateway) && !table.is_taken(*gateway)).count();
+        let whole = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
+        IPAddressCounts {
+            free: whole(total.saturating_sub(taken).saturating_sub(gateways as u128)),
+            total: whole(total),
+            used: whole(table.len() as u128),
+        }
+    }
+
     fn holding(&self, address: Address) -> Option<&Range> {
         self.ranges.iter().find(|range| range.interval.contains(address))
     }
@@ -151,7 +177,7 @@ impl Offer {
 impl Range {
     /// The lowest address from `at` on that can be given: not taken, not the gateway (HI-14), its object's name free (HI-12).
     fn free_from(&self, table: &Table, kind: Kind, mut at: Address) -> Option<Address> {
-        let gateway = self.gateway.as_deref().and_then(|text| text.parse::<Address>().ok());
+        let gateway = self.gateway_address();
         loop {
             at = table.free_from(at).filter(|found| *found <= self.interval.last)?;
             if Some(at) != gateway && !table.name_is_taken(kind, at) {
@@ -159,6 +185,10 @@ impl Range {
             }
             at = at.plus(1)?;
         }
+    }
+
+    fn gateway_address(&self) -> Option<Address> {
+        self.gateway.as_deref()?.parse().ok()
     }
 
     fn grant(&self, address: Address) -> Grant {

@@ -6,17 +6,19 @@
 //! Rules: spec/ipam.md I-6 to I-9, I-28, I-29, I-40, I-42, with hazards HI-3, HI-4, HI-22, HI-23 and HI-24 adopted.
 
 use capm3_api::foreign::{self, ContractRef, IPAddressClaim, IPAddressClaimStatus, NameRef};
-use capm3_api::ipam::v1alpha1::{IPAddress, IPAddressSpec, IPClaim, IPClaimStatus, IPPool};
-use capm3_api::k8s::{Condition, ObjectMeta, ObjectReference, OwnerReference, Time};
+use capm3_api::ipam::v1alpha1::{IPAddress, IPAddressSpec, IPClaim, IPClaimStatus, IPPool, IPPoolStatus};
+use capm3_api::k8s::{Condition, ObjectMeta, ObjectReference, OwnerReference, Time, Timestamp};
 use capm3_api::names::{
     CAPI_API_VERSION, CAPI_IPAM_API_VERSION, IPAM_API_VERSION, IPAM_GROUP, STRATEGY_RANDOM, annotation, condition,
     label, reason,
 };
 
 use super::allocate::{Failure, Offer, Range};
-use super::pool::{AddressObject, Answer, Claim, Cluster, NewAddress, Pool, Reason};
+use super::pool::{AddressObject, Answer, Claim, Cluster, NewAddress, Pool, Reason, Status};
 use super::range::{Address, Bounds, Interval};
 use super::table::{ClaimKey, Kind};
+use crate::conditions::Summary;
+use crate::ready::{self, Told};
 
 /// Name of the pool that an IPClaim asks. A pool of another namespace is none of ours to serve (HI-4).
 pub fn pool_of_claim(claim: &IPClaim) -> Option<&str> {
@@ -64,6 +66,7 @@ impl From<&IPPool> for Pool {
             offer: offer(pool),
             indexes: status.map(|status| status.indexes.clone()).unwrap_or_default(),
             last_updated: status.and_then(|status| status.last_updated.clone()),
+            counts: status.and_then(|status| status.ip_addresses.clone()),
         }
     }
 }
@@ -102,6 +105,8 @@ impl From<&IPClaim> for Claim {
             (None, Some(message)) => Some(Answer::Failed { reason: Reason::of_message(&message), message }),
             (Some(_), Some(_)) => Some(Answer::Incomplete),
         };
+        let stale = ready::is_stale(&claim.metadata, status.observed_generation);
+        let answer = answer.map(|answer| if stale { Answer::Incomplete } else { answer });
         Self { answer, ..common(Kind::Metal3, &claim.metadata) }
     }
 }
@@ -256,18 +261,47 @@ pub fn cluster_owner(name: &str, uid: &str) -> OwnerReference {
     }
 }
 
-/// Status of an IPClaim that got this answer.
-pub fn claim_status(claim: &IPClaim, answer: &Answer) -> IPClaimStatus {
+/// Status of a pool after a pass: what the pass reserves, and `Ready` (HI-28). `reserves` is none when nothing of it changes.
+pub fn pool_status(
+    pool: &IPPool,
+    reserves: Option<Status>,
+    ready: Option<&Summary>,
+    now: Timestamp,
+) -> Option<IPPoolStatus> {
+    let before = pool.status.as_ref();
+    let bare = match reserves {
+        Some(Status { indexes, last_updated, counts }) => {
+            IPPoolStatus { indexes, ip_addresses: counts, last_updated, ..IPPoolStatus::default() }
+        }
+        None => before.map(Told::bare).unwrap_or_default(),
+    };
+    let after = match ready {
+        Some(ready) => ready::tell(&pool.metadata, before, bare, ready, now),
+        None => return None,
+    };
+    (before != Some(&after)).then_some(after)
+}
+
+/// Status of an IPClaim that got this answer. `Ready` says the same as on a claim of Cluster API (K-74).
+pub fn claim_status(claim: &IPClaim, answer: &Answer, now: Timestamp) -> IPClaimStatus {
     let reference = |name: &String| ObjectReference {
         name: Some(name.clone()),
         namespace: claim.metadata.namespace.clone(),
         ..ObjectReference::default()
     };
-    match answer {
-        Answer::Address(name) => IPClaimStatus { address: Some(reference(name)), error_message: None },
-        Answer::Failed { message, .. } => IPClaimStatus { address: None, error_message: Some(message.clone()) },
-        Answer::Incomplete => claim.status.clone().unwrap_or_default(),
-    }
+    let (bare, ready) = match answer {
+        Answer::Address(name) => {
+            let address = Some(reference(name));
+            (IPClaimStatus { address, ..IPClaimStatus::default() }, Summary::ready())
+        }
+        Answer::Failed { reason, message } => {
+            let error_message = Some(message.clone());
+            let ready = Summary::not_ready(reason.as_str(), message);
+            (IPClaimStatus { error_message, ..IPClaimStatus::default() }, ready)
+        }
+        Answer::Incomplete => return claim.status.clone().unwrap_or_default(),
+    };
+    ready::tell(&claim.metadata, claim.status.as_ref(), bare, &ready, now)
 }
 
 /// Status of a Cluster API claim that got this answer: the Ready condition replaces whatever conditions there were (I-42).
@@ -446,7 +480,7 @@ mod tests {
             Answer::from(&Failure::NotAvailable),
         ] {
             let mut m3 = claim("x", "");
-            m3.status = Some(claim_status(&m3, &answer));
+            m3.status = Some(claim_status(&m3, &answer, now.0));
             assert_eq!(Claim::from(&m3).answer.as_ref(), Some(&answer));
             let mut c = capi("ipam.metal3.io", "IPPool");
             c.status = Some(capi_claim_status(&c, &answer, &now));

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use capm3_api::ipam::v1alpha1::IPAddressCounts;
 use capm3_api::k8s::{ObjectMeta, OwnerReference, Time};
 use capm3_api::names::{CAPI_GROUP, IPAM_PROVIDER, annotation, finalizer, label, reason};
 use jiff::Timestamp;
@@ -20,9 +21,12 @@ use super::allocate::{Failure, Grant, Offer, allocate, describe};
 use super::objects::cluster_owner;
 use super::range::{Address, object_name};
 use super::table::{ClaimKey, Kind, Table};
+use crate::conditions::Summary;
 
 /// Safety net behind waits that an event ends: a Cluster that appears or is resumed, an address that is released.
 const WAIT: Duration = Duration::from_secs(300);
+/// What this young a pool waits for comes any moment.
+const JUST_CREATED: Duration = Duration::from_secs(5);
 
 /// What a claim is told whose address object the API server refuses (I-42).
 pub const CREATE_FAILED: &str = "Failed to create associated IPAddress object";
@@ -55,6 +59,8 @@ pub struct Pool {
     pub offer: Offer,
     pub indexes: BTreeMap<String, String>,
     pub last_updated: Option<Time>,
+    /// Counts that an earlier pass told.
+    pub counts: Option<IPAddressCounts>,
 }
 
 /// A Cluster by name: ours, or that of a Cluster API claim.
@@ -147,6 +153,8 @@ pub struct Plan {
     /// `status.indexes` and `status.lastUpdated`, when they change: the reservation.
     pub status: Option<Status>,
     pub served: Vec<Serve>,
+    /// What the pool says of itself; none when nobody has looked at it.
+    pub ready: Option<Summary>,
     /// Nothing holds the pool any more: take the finalizer off.
     pub finalize: bool,
     /// How long to wait at most for the events that go on from here.
@@ -168,6 +176,7 @@ pub struct Release {
 pub struct Status {
     pub indexes: BTreeMap<String, String>,
     pub last_updated: Option<Time>,
+    pub counts: Option<IPAddressCounts>,
 }
 
 /// A claim that gets an answer.
@@ -192,6 +201,11 @@ impl Observed {
     pub fn wants_addresses(&self) -> bool {
         let held: BTreeSet<_> = self.addresses.iter().map(AddressObject::claim_key).collect();
         self.claims.iter().any(|claim| !claim.deleting && !held.contains(&claim.key))
+    }
+
+    fn is_young(&self) -> bool {
+        let created = self.pool.metadata.creation_timestamp.as_ref();
+        created.is_some_and(|created| self.now.duration_since(created.0).unsigned_abs() < JUST_CREATED)
     }
 }
 
@@ -247,6 +261,16 @@ pub fn decide(seen: &Observed) -> Plan {
     plan.metadata = (metadata != pool.metadata).then_some(metadata);
     if !may_go_on {
         plan.after = Some(WAIT);
+        if let (Some(name), Some(Cluster::Missing) | None) = (&pool.cluster_name, &seen.cluster) {
+            if seen.is_young() {
+                // They are often created together: labels and owner go there in one write, and nothing is worth a word yet.
+                return Plan { after: Some(JUST_CREATED), ..Plan::default() };
+            }
+            plan.ready = Some(Summary::not_ready(
+                reason::WAITING_FOR_CLUSTER,
+                format!("waits for Cluster {name}, which does not exist"),
+            ));
+        }
         return plan;
     }
     Pass::new(seen, plan).run()
@@ -333,11 +357,14 @@ struct Pass<'a> {
     view: View<'a>,
     table: Table,
     plan: Plan,
+    /// Claims that there is no address for.
+    exhausted: usize,
 }
 
 impl<'a> Pass<'a> {
     fn new(seen: &'a Observed, plan: Plan) -> Self {
-        let mut pass = Self { seen, view: View::of(seen), table: Table::new(&seen.pool.name_prefix), plan };
+        let table = Table::new(&seen.pool.name_prefix);
+        let mut pass = Self { seen, view: View::of(seen), table, plan, exhausted: 0 };
         pass.fill_table();
         pass
     }
@@ -421,6 +448,7 @@ impl<'a> Pass<'a> {
                 }
                 Err(failure) => {
                     self.plan.after = Some(WAIT);
+                    self.exhausted += usize::from(failure == Failure::Exhausted);
                     (None, Answer::from(&failure))
                 }
             },
@@ -459,8 +487,13 @@ impl<'a> Pass<'a> {
             pool.last_updated.clone().or_else(|| pool.metadata.creation_timestamp.clone()).or_else(now)
         };
         if indexes != pool.indexes || last_updated != pool.last_updated {
-            self.plan.status = Some(Status { indexes, last_updated });
+            let counts = Some(pool.offer.count(&self.table));
+            self.plan.status = Some(Status { indexes, last_updated, counts });
         }
+        self.plan.ready = Some(match self.exhausted {
+            0 => Summary::ready(),
+            waiting => Summary::not_ready(reason::POOL_EXHAUSTED, format!("no address is left for {waiting} claims")),
+        });
         self.plan.finalize =
             pool.is_deleting() && pool.has_finalizer() && self.seen.addresses.is_empty() && self.seen.confirmed.empty;
         self.plan
@@ -727,7 +760,7 @@ mod tests {
                 self.play(&plan, usize::MAX);
                 let addresses: BTreeSet<_> = self.0.addresses.iter().map(|object| object.address.clone()).collect();
                 assert_eq!(addresses.len(), self.0.addresses.len(), "an address is held twice");
-                if (Plan { after: None, finalize: false, ..plan }) == Plan::default() {
+                if (Plan { after: None, finalize: false, ready: None, ..plan }) == Plan::default() {
                     return self;
                 }
             }
@@ -776,6 +809,11 @@ mod tests {
         pool(&[(".11", ".20")])
     }
 
+    /// Nothing to do, and the pool is ready.
+    fn settled() -> Plan {
+        Plan { ready: Some(Summary::ready()), ..Plan::default() }
+    }
+
     const DATA: &str = finalizer::DATA;
 
     #[test]
@@ -784,8 +822,9 @@ mod tests {
         world.0.pool.last_updated = None;
         let plan = world.decide();
         let created = world.0.pool.metadata.creation_timestamp;
-        let status = Status { indexes: BTreeMap::new(), last_updated: created };
-        assert_eq!(plan, Plan { status: Some(status), ..Plan::default() });
+        let counts = Some(IPAddressCounts { free: 10, total: 10, used: 0 });
+        let status = Status { indexes: BTreeMap::new(), last_updated: created, counts };
+        assert_eq!(plan, Plan { status: Some(status), ..settled() });
     }
 
     #[test]
@@ -800,7 +839,7 @@ mod tests {
 
     #[test]
     fn ti_40_a_settled_pool_gets_no_write() {
-        assert_eq!(ten().holding(m3("abc"), ".11").holding(capi("c"), ".12").decide(), Plan::default());
+        assert_eq!(ten().holding(m3("abc"), ".11").holding(capi("c"), ".12").decide(), settled());
     }
 
     #[test]
@@ -962,7 +1001,7 @@ mod tests {
             seen.settle().has(&[("n", left)]);
         }
         world.confirm();
-        assert_eq!(world.decide(), Plan::default());
+        assert_eq!(world.decide(), settled());
     }
 
     #[test]

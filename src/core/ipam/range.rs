@@ -62,6 +62,13 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// How many addresses there are from here to `last`, both counted.
+    pub fn count_to(self, last: Self) -> u128 {
+        last.0.saturating_sub(self.0).saturating_add(1)
+    }
+}
+
 /// Name of the address object (I-27). Folding can make two addresses of a mixed pool share a name; the allocator looks at names too.
 pub fn object_name(prefix: &str, address: Address) -> String {
     let folded = address.to_string().replace([':', '.'], "-");

@@ -89,6 +89,14 @@ impl Table {
         }
     }
 
+    /// How many addresses from `first` to `last` are taken.
+    pub fn taken_between(&self, first: Address, last: Address) -> u128 {
+        let before = self.taken.range(..first).next_back();
+        let runs = before.into_iter().chain(self.taken.range(first..=last));
+        let runs = runs.filter(|(_, end)| **end >= first);
+        runs.map(|(begin, end)| (*begin).max(first).count_to((*end).min(last))).fold(0, u128::saturating_add)
+    }
+
     pub fn name_is_taken(&self, kind: Kind, address: Address) -> bool {
         self.names.contains(&(kind, object_name(&self.name_prefix, address)))
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::conditions;
 use crate::host::{candidate, consumer_text};
-use crate::placement::{self, Placement, Selector, SelectorError, Verdict, Wanted};
+use crate::placement::{self, Placement, Selector, Verdict, Wanted};
 
 /// M-32, with H-17 and H-33: only the name of the Secret makes bootstrap data.
 pub(super) fn wait_for_bootstrap(r: &mut Report, owner: &Machine) -> Flow<()> {
@@ -72,7 +72,7 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
         Ok(named) => named,
         Err(problem) => return r.fail(rows::ASSOCIATE_FAILED, problem),
     };
-    let selector = match selector(o) {
+    let selector = match Selector::of(&o.machine.spec) {
         Ok(selector) => selector,
         Err(error) => return r.fail(rows::ASSOCIATE_FAILED, error.into()),
     };
@@ -137,13 +137,6 @@ fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<
     };
     r.alarm(rows::ASSOCIATE_FAILED, message);
     rest(Next::After(SAFETY_NET)) // a host that becomes free wakes us (H-35)
-}
-
-pub(super) fn selector(o: &Observed<'_>) -> Result<Selector, SelectorError> {
-    let Some(selector) = &o.machine.spec.host_selector else { return Ok(Selector::default()) };
-    let expressions =
-        selector.match_expressions.iter().map(|e| (e.key.as_str(), e.operator.as_str(), e.values.as_slice()));
-    Selector::new(&selector.match_labels, expressions)
 }
 
 fn intend<T>(o: &Observed<'_>, owner: &Machine, host: &BareMetalHost) -> Flow<T> {

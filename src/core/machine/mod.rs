@@ -37,6 +37,7 @@ use serde_json::{Map, Value};
 use crate::conditions::{self, Board, Findings, Row};
 use crate::host::{self, MachineName};
 use crate::placement::SelectorError;
+use crate::ready;
 
 pub use node::{Node, Nodes};
 pub use pause::wants_host_status;
@@ -393,7 +394,8 @@ impl Report {
         conditions::write(&mut board, &self.findings, &PARTS, &LEGACY_PARTS);
         let has_legacy = !v1beta1.conditions.is_empty();
         status.deprecated = has_legacy.then_some(deprecated);
-        if status != before {
+        if status != before || ready::is_stale(&machine.metadata, before.observed_generation) {
+            status.observed_generation = machine.metadata.generation;
             status.last_updated = Some(Time(conditions::whole_second(now)));
         }
         status

@@ -84,7 +84,8 @@ fn host(name: &str, state: &str) -> BareMetalHost {
     let nic = HostNic { ip: Some("192.0.2.7".to_owned()), ..HostNic::default() };
     let status = host.status.get_or_insert_default();
     status.provisioning = Some(HostProvisioning { state: state.to_owned(), ..HostProvisioning::default() });
-    status.hardware = Some(HostHardware { hostname: Some("worker-0".to_owned()), nics: vec![nic] });
+    status.hardware =
+        Some(HostHardware { hostname: Some("worker-0".to_owned()), nics: vec![nic], ..HostHardware::default() });
     host
 }
 

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{NamespacedRef, SecretRef};
+use crate::k8s::Condition;
+use crate::schema;
 
 /// Asks a data template for one rendering.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,9 +19,17 @@ pub struct Metal3DataClaimSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataClaimStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub error_message: Option<String>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rendered_data: Option<NamespacedRef>,
 }
@@ -50,9 +60,17 @@ pub struct Metal3DataSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub error_message: Option<String>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 }

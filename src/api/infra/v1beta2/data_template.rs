@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::k8s::Time;
+use crate::k8s::{Condition, Time};
 use crate::schema::{self, patterns};
 
 /// Recipe for the metadata and network data of machines. Immutable but for `clusterName`.
@@ -25,12 +25,20 @@ pub struct Metal3DataTemplateSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataTemplateStatus {
+    /// `Ready` says whether what was asked for is there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 65536), extend("x-keyed-by" = "index"))]
     pub indexes: Vec<IndexEntry>,
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
 }
 
 /// One index in use.

@@ -74,6 +74,10 @@ pub struct Metal3MachineStatus {
     /// Secret the host gets its network data from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_data: Option<SecretRef>,
+    /// The generation this status is about; -1 before anybody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::observed_generation")]
+    pub observed_generation: Option<i64>,
     /// Metal3Data rendered for this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rendered_data: Option<NamespacedRef>,
@@ -151,6 +155,28 @@ pub struct Metal3MachineTemplateSpec {
     #[schemars(extend("x-default" = false))]
     pub node_reuse: Option<bool>,
     pub template: MachineTemplateResource,
+}
+
+/// What a machine of the template would bring, for who scales from none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metal3MachineTemplateStatus {
+    /// Quantities by resource: the least that any host of the selector has.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minProperties" = 1))]
+    pub node_info: Option<NodeInfo>,
+}
+
+/// What is known of the Node before there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeInfo {
+    /// Absent when hosts of the selector differ in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["amd64", "arm64", "s390x", "ppc64le"]))]
+    pub architecture: Option<String>,
 }
 
 /// Body of a Metal3MachineTemplate.

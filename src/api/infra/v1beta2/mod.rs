@@ -29,7 +29,7 @@ kind! {
 }
 kind! {
     /// Template of Metal3Machines.
-    Metal3MachineTemplate, "metal3machinetemplates", INFRA_GROUP, "v1beta2", spec: Metal3MachineTemplateSpec
+    Metal3MachineTemplate, "metal3machinetemplates", INFRA_GROUP, "v1beta2", spec: Metal3MachineTemplateSpec, status: Metal3MachineTemplateStatus
 }
 kind! {
     /// Recipe for the metadata and network data of machines.
