@@ -34,9 +34,8 @@ pub enum Which {
 
 /// Every path of the webhook configurations and of the CustomResourceDefinitions.
 pub fn router(which: Which) -> Router {
-    let mut router = Router::new();
+    let mut router = Router::new().route("/convert", post(|body: Bytes| answer(body, conversion::review)));
     if which != Which::Ipam {
-        router = router.route("/convert", post(|body: Bytes| answer(body, conversion::review)));
         router = mutating::<Metal3Cluster>(validating::<Metal3Cluster>(router));
         router = validating::<Metal3ClusterTemplate>(router);
         router = validating::<Metal3Machine>(router);

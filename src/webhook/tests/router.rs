@@ -54,7 +54,7 @@ async fn aw_72_every_path_of_the_shipped_manifests_answers_a_review() {
             .collect();
         paths.sort_unstable();
         paths.dedup();
-        assert_eq!(paths.len(), if which == Which::Infra { 12 } else { 6 });
+        assert_eq!(paths.len(), if which == Which::Infra { 12 } else { 7 });
         for path in paths {
             let request = json!({"uid": "u", "operation": "DELETE", "desiredAPIVersion": "x", "objects": []});
             let (status, body) = send(which, path, json!({"apiVersion": "v", "request": request}).to_string()).await;
