@@ -1,9 +1,10 @@
 //! The Go programs of the bed, built from pinned, tagged modules into the cache.
 //!
 //! `e2e/tools/kube` and `e2e/tools/capi` hold nothing but a `go.mod` and a `go.sum`; the versions there are the only
-//! place that names them. A program is built once per version and recipe; what is already there costs a look at the file
-//! system. Cluster API and clusterctl refuse a server without a version, so the version goes in at link time; the second
-//! Kubernetes version (for upgrades of machines) is the same source linked under its number.
+//! place that names them. `e2e/tools/gitops` adds a small program of ours around two libraries. A program is built once
+//! per version and recipe; what is already there costs a look at the file system. Cluster API and clusterctl refuse a
+//! server without a version, so the version goes in at link time; the second Kubernetes version (for upgrades of
+//! machines) is the same source linked under its number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -20,6 +21,10 @@ use crate::paths::Paths;
 
 const KUBE: &str = include_str!("../tools/kube/go.mod");
 const CAPI: &str = include_str!("../tools/capi/go.mod");
+/// Pins and source: both are part of the key.
+const GITOPS: &str = concat!(include_str!("../tools/gitops/go.mod"), include_str!("../tools/gitops/main.go"));
+/// The library that gives the program of [`GITOPS`] its version.
+const KSTATUS: &str = "sigs.k8s.io/cli-utils";
 
 /// Part of the key of everything built: change it with the flags below.
 const RECIPE: &str = "1: CGO_ENABLED=0 -trimpath -pgo=off -ldflags";
@@ -29,6 +34,7 @@ enum Source {
     Etcd,
     Kubernetes,
     ClusterApi,
+    Gitops,
 }
 
 struct Program {
@@ -40,7 +46,7 @@ struct Program {
 }
 
 #[rustfmt::skip]
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: [Program; 12] = [
     Program { name: "etcd", source: Source::Etcd, package: "go.etcd.io/etcd/server/v3", usual: 64 },
     Program { name: "kube-apiserver", source: Source::Kubernetes, package: "k8s.io/kubernetes/cmd/kube-apiserver", usual: 250 },
     Program { name: "kubectl", source: Source::Kubernetes, package: "k8s.io/kubernetes/cmd/kubectl", usual: 30 },
@@ -52,6 +58,7 @@ const PROGRAMS: [Program; 11] = [
     Program { name: "capi-core", source: Source::ClusterApi, package: "sigs.k8s.io/cluster-api/core", usual: 68 },
     Program { name: "capi-bootstrap", source: Source::ClusterApi, package: "sigs.k8s.io/cluster-api/bootstrap/kubeadm", usual: 10 },
     Program { name: "capi-control-plane", source: Source::ClusterApi, package: "sigs.k8s.io/cluster-api/controlplane/kubeadm", usual: 12 },
+    Program { name: "gitops-readers", source: Source::Gitops, package: ".", usual: 15 },
 ];
 
 /// Programs that exist in the adjacent Kubernetes version as well: those that a machine's image would bring.
@@ -241,7 +248,7 @@ impl Item {
 
     fn link_flags(&self) -> String {
         let packages: &[&str] = match self.source {
-            Source::Etcd => &[],
+            Source::Etcd | Source::Gitops => &[],
             Source::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
             Source::ClusterApi => &["sigs.k8s.io/cluster-api/version"],
         };
@@ -272,6 +279,7 @@ fn items(paths: &Paths) -> Result<Vec<Item>> {
             Source::Etcd => version(KUBE, "go.etcd.io/etcd/server/v3")?,
             Source::Kubernetes => version(KUBE, "k8s.io/kubernetes")?,
             Source::ClusterApi => version(CAPI, "sigs.k8s.io/cluster-api")?,
+            Source::Gitops => version(GITOPS, KSTATUS)?,
         };
         items.push(program.item(paths, version, program.usual));
     }
@@ -295,6 +303,7 @@ fn folder(paths: &Paths, source: Source, version: &str) -> PathBuf {
         Source::Etcd => ("etcd", KUBE),
         Source::Kubernetes => ("kubernetes", KUBE),
         Source::ClusterApi => ("cluster-api", CAPI),
+        Source::Gitops => ("gitops", GITOPS),
     };
     let digest = RECIPE.bytes().chain(pins.bytes()).fold(0x811c_9dc5_u32, |sum, byte| {
         (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a: stable between releases of Rust
@@ -326,7 +335,11 @@ fn with_us(program: impl AsRef<OsStr>) -> Command {
 
 /// Go with the caller's environment (proxies and caches are the user's) and the flags that make builds equal.
 fn go(paths: &Paths, source: Source) -> Command {
-    let module = if source == Source::ClusterApi { "capi" } else { "kube" };
+    let module = match source {
+        Source::Etcd | Source::Kubernetes => "kube",
+        Source::ClusterApi => "capi",
+        Source::Gitops => "gitops",
+    };
     let mut go = with_us("go");
     go.current_dir(paths.root.join("e2e/tools").join(module));
     go.env("GOFLAGS", "-mod=readonly -buildvcs=false").env("CGO_ENABLED", "0").env_remove("GOWORK");

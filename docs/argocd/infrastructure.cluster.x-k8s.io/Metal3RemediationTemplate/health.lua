@@ -1,0 +1,2 @@
+-- Metal3RemediationTemplate: nothing happens to it; Metal3Remediations are made from it.
+return {status = "Healthy", message = "A template"}

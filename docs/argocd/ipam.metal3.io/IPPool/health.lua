@@ -1,0 +1,32 @@
+-- IPPool: its claims are served, as long as addresses are left.
+local function health(status, message)
+  return {status = status, message = message or ""}
+end
+
+local function ready()
+  local status = obj.status or {}
+  for _, list in ipairs({(status.v1beta2 or {}).conditions or {}, status.conditions or {}}) do
+    for _, condition in ipairs(list) do
+      if condition.type == "Ready" then
+        return condition
+      end
+    end
+  end
+  return {}
+end
+
+local status = obj.status or {}
+if (obj.metadata.annotations or {})["cluster.x-k8s.io/paused"] ~= nil then
+  return health("Suspended", "Paused")
+end
+if status.observedGeneration ~= nil and status.observedGeneration ~= obj.metadata.generation then
+  return health("Progressing", "Generation " .. tostring(obj.metadata.generation) .. " has not been looked at yet")
+end
+local said = ready()
+if said.status == "True" or (said.status == nil and obj.metadata.finalizers ~= nil) then
+  return health("Healthy", said.message)
+end
+if said.reason == "PoolExhausted" then
+  return health("Degraded", said.message)
+end
+return health("Progressing", said.message or "Waiting for the controller")
