@@ -42,6 +42,10 @@ pub struct WatchOptions {
     pub namespace: Option<String>,
     /// The kind may be absent for good: nobody waits for it.
     pub optional: bool,
+    /// All namespaces, or none: what the hub is restricted to does not apply.
+    pub everywhere: bool,
+    /// Nobody waits for this watch, whatever keeps it from its first list.
+    pub in_background: bool,
 }
 
 impl WatchOptions {
@@ -50,14 +54,15 @@ impl WatchOptions {
     }
 
     fn selects_as(&self, other: &Self) -> bool {
-        let selection = |o: &Self| (o.label_selector.clone(), o.field_selector.clone(), o.namespace.clone());
+        let selection =
+            |o: &Self| (o.label_selector.clone(), o.field_selector.clone(), o.namespace.clone(), o.everywhere);
         selection(self) == selection(other)
     }
 }
 
 #[derive(Clone)]
 pub struct HubOptions {
-    /// Restricts every watch to one namespace. Kinds without namespaces are not affected; name them in `cluster_scoped`.
+    /// Restricts every watch to one namespace, except those that are for everywhere.
     pub namespace: Option<String>,
     pub metrics: Metrics,
     pub dice: Arc<dyn Dice>,
@@ -105,6 +110,12 @@ struct Watch {
     face: Arc<dyn Face>,
 }
 
+impl Watch {
+    fn is_needed(&self) -> bool {
+        !self.options.optional && !self.options.in_background
+    }
+}
+
 /// What the hub does with a store whose type it has forgotten.
 trait Face: Send + Sync {
     fn reply(&self, object: &str);
@@ -132,6 +143,7 @@ impl Hub {
         for watch in state.watches.iter_mut().filter(|watch| watch.options.selects_as(&options)) {
             if let Some(store) = watch.store.downcast_ref::<Store<K>>() {
                 watch.options.optional &= options.optional; // needed if anyone needs it
+                watch.options.in_background &= options.in_background;
                 return store.clone();
             }
         }
@@ -140,6 +152,7 @@ impl Hub {
         }
         let selective = options.label_selector.is_some() || options.field_selector.is_some();
         let namespace = options.namespace.clone().or_else(|| self.shared.options.namespace.clone());
+        let namespace = namespace.filter(|_| !options.everywhere);
         let store = Store::new(selective, namespace);
         let informer = Informer { store: store.clone(), kind: kind.clone(), options: options.clone() };
         let face: Arc<dyn Face> = Arc::new(informer);
@@ -199,7 +212,8 @@ impl Hub {
     pub async fn wait_synced(&self) {
         let state: Vec<_> = {
             let state = self.shared.state.lock();
-            state.watches.iter().map(|w| (w.options.optional, w.face.standing())).collect()
+            let awaited = state.watches.iter().filter(|watch| !watch.options.in_background);
+            awaited.map(|watch| (watch.options.optional, watch.face.standing())).collect()
         };
         for (optional, mut standing) in state {
             let enough = |s: &Standing| *s == Standing::Synced || optional && *s == Standing::Missing;
@@ -213,18 +227,20 @@ impl Hub {
         let state = self.shared.state.lock();
         state.watches.iter().all(|w| {
             let standing = *w.face.standing().borrow();
-            standing == Standing::Synced || w.options.optional && standing == Standing::Missing
+            standing == Standing::Synced
+                || w.options.in_background
+                || w.options.optional && standing == Standing::Missing
         })
     }
 
     /// The kinds the API server does not serve, as `Kind.group/version`, in order.
     pub fn missing(&self) -> Vec<String> {
-        self.kinds_where(|watch, standing| standing == Standing::Missing && !watch.options.optional)
+        self.kinds_where(|watch, standing| standing == Standing::Missing && watch.is_needed())
     }
 
     /// The kinds that [`Hub::wait_synced`] still waits for.
     pub fn waiting_for(&self) -> Vec<String> {
-        self.kinds_where(|watch, standing| standing != Standing::Synced && !watch.options.optional)
+        self.kinds_where(|watch, standing| standing != Standing::Synced && watch.is_needed())
     }
 
     pub fn client(&self) -> &Client {
@@ -331,20 +347,25 @@ impl<K: Object> Watcher<K> {
             ..watcher::Config::default()
         };
         let unparsed = self.unparsed();
-        let mut events = std::pin::pin!(watcher(api, config));
         let mut failures = 0;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    if !matches!(event, watcher::Event::Init) {
-                        failures = 0; // `Init` announces a list that has not been read yet
+        // A kind that is not served is listed anew when it comes (back): where its watch had got to means nothing then.
+        loop {
+            let mut events = std::pin::pin!(watcher(api.clone(), config.clone()));
+            let mut served = true;
+            while served && let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        if !matches!(event, watcher::Event::Init) {
+                            failures = 0; // `Init` announces a list that has not been read yet
+                        }
+                        self.handle(event, &unparsed).await;
                     }
-                    self.handle(event, &unparsed).await;
-                }
-                Err(error) => {
-                    let pause = self.after_error(&error, failures);
-                    failures += 1;
-                    tokio::time::sleep(pause).await;
+                    Err(error) => {
+                        let pause = self.after_error(&error, failures);
+                        failures += 1;
+                        served = !self.store.is_missing();
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             }
         }
@@ -403,14 +424,16 @@ impl<K: Object> Watcher<K> {
         match code {
             Some(404) => {
                 if !self.store.is_missing() {
-                    tracing::debug!(kind = %self.kind, "the API server does not serve this kind yet");
+                    tracing::debug!(kind = %self.kind, "the API server does not serve this kind");
                 }
                 self.store.stand(Standing::Missing);
                 return MISSING_RETRY;
             }
             Some(410) => tracing::debug!(kind = %self.kind, "watch fell behind, listing again"),
-            _ if failures == 0 => tracing::debug!(kind = %self.kind, error = chain(error), "watch interrupted"),
-            _ => tracing::warn!(kind = %self.kind, error = chain(error), failures, "watch interrupted"),
+            _ if failures.is_power_of_two() => {
+                tracing::warn!(kind = %self.kind, error = chain(error), failures, "watch interrupted");
+            }
+            _ => tracing::debug!(kind = %self.kind, error = chain(error), "watch interrupted"),
         }
         let pause = FIRST_RETRY.saturating_mul(1 << failures.min(16)).min(LONGEST_RETRY);
         let jitter = pause.mul_f64((self.dice.roll() % 1000) as f64 / 2000.0);
@@ -473,6 +496,10 @@ impl<K: Object> kube::Resource for Guarded<K> {
 
     fn plural(resource: &ApiResource) -> Cow<'_, str> {
         Cow::Borrowed(&resource.plural)
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
     }
 
     fn meta(&self) -> &ObjectMeta {

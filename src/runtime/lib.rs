@@ -37,4 +37,4 @@ pub use setup::{Options, Parts, Setup};
 pub use store::{Change, Store};
 pub use tasks::Tasks;
 pub use tls::{Certificate, TlsError, TlsPolicy};
-pub use write::{Failure, Preconditions, WriteError, Writer, merge_diff, merge_diff_json};
+pub use write::{Failure, MetadataPatch, Preconditions, WriteError, Writer, merge_diff, merge_diff_json};

@@ -199,6 +199,11 @@ impl Queue {
         self.shared.wake.notify_one();
     }
 
+    /// Who works long on one key looks here whether it should end.
+    pub fn is_closed(&self) -> bool {
+        self.shared.state.lock().closed
+    }
+
     pub fn len(&self) -> usize {
         self.shared.state.lock().ready.len()
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use kube::Client;
 use kube::core::params::{GetParams, ListParams};
 use kube::core::{ApiResource, DynamicObject, Request};
@@ -112,6 +113,33 @@ impl Reader {
         self.list_kind(&Kind::dynamic(resource), options).await
     }
 
+    /// The metadata of an object whose kind is only known at run time.
+    pub async fn metadata(&self, resource: &ApiResource, key: &Key) -> Result<Option<ObjectMeta>, ReadError> {
+        let what = || format!("{} {key}", resource.kind);
+        let path = Request::new(Kind::dynamic(resource).path(key.scope()));
+        let request = path.get_metadata(&key.name, &GetParams::default());
+        match self.text(request.map_err(kube::Error::BuildRequest), &what).await {
+            Ok(text) => parse(&text, &what).map(|Partial { metadata }| Some(metadata)),
+            Err(ReadError::Failed { source, .. }) if is_missing_object(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One page of the metadata of all objects of a kind in all namespaces, and the token that asks for the next page.
+    pub async fn metadata_page(
+        &self,
+        resource: &ApiResource,
+        token: Option<String>,
+    ) -> Result<(Vec<ObjectMeta>, Option<String>), ReadError> {
+        let what = || resource.plural.clone();
+        let params = ListParams { limit: Some(PAGE), continue_token: token, ..ListParams::default() };
+        let request = Request::new(Kind::dynamic(resource).path(None)).list_metadata(&params);
+        let text = self.text(request.map_err(kube::Error::BuildRequest), &what).await?;
+        let page: Page<Partial> = parse(&text, &what)?;
+        let items = page.items.into_iter().map(|Partial { metadata }| metadata).collect();
+        Ok((items, page.metadata.continue_.filter(|token| !token.is_empty())))
+    }
+
     async fn get_kind<T: DeserializeOwned>(&self, kind: &Kind, key: &Key) -> Result<Option<T>, ReadError> {
         let what = || format!("{} {key}", kind.kind);
         let request = Request::new(kind.path(key.scope())).get(&key.name, &GetParams::default());
@@ -168,8 +196,13 @@ impl Reader {
 
 #[derive(Deserialize)]
 struct Page<T> {
-    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta,
+    metadata: ListMeta,
     items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct Partial {
+    metadata: ObjectMeta,
 }
 
 fn parse<T: DeserializeOwned>(text: &str, what: &impl Fn() -> String) -> Result<T, ReadError> {

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::core::params::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, Request, Status};
@@ -45,6 +46,14 @@ impl Preconditions {
     pub fn same<K: kube::Resource>(object: &K) -> Self {
         Self { resource_version: None, uid: object.meta().uid.clone() }
     }
+}
+
+/// A patch of a kind known at run time; what must hold is said in it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetadataPatch {
+    Merge(Value),
+    /// A list of operations.
+    Json(Value),
 }
 
 /// Which write failed, and what the API server said.
@@ -212,6 +221,36 @@ impl Writer {
         let path = Request::new(kind.path(key.scope()));
         let request = path.patch(&key.name, &PatchParams::default(), &Patch::Strategic(patch));
         self.send_for_object(&Call { verb: "patch", kind: &kind, key }, request).await
+    }
+
+    /// Sends a patch whose answer is the metadata alone. That is not the object, so no cache is told: the watch will be.
+    pub async fn patch_metadata(
+        &self,
+        resource: &ApiResource,
+        subresource: Option<&str>,
+        key: &Key,
+        patch: &MetadataPatch,
+    ) -> Result<ObjectMeta, WriteError> {
+        #[derive(serde::Deserialize)]
+        struct Partial {
+            metadata: ObjectMeta,
+        }
+        let kind = Kind::dynamic(resource);
+        let call = Call { verb: "patch", kind: &kind, key };
+        let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
+        let (format, body) = match patch {
+            MetadataPatch::Merge(body) => ("application/merge-patch+json", body),
+            MetadataPatch::Json(body) => ("application/json-patch+json", body),
+        };
+        let request = http::Request::patch(format!("{}/{}{subresource}", kind.path(key.scope()), key.name))
+            .header(http::header::ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+            .header(http::header::CONTENT_TYPE, format)
+            .body(serde_json::to_vec(body).map_err(WriteError::Encode)?)
+            .map_err(kube::core::request::Error::BuildRequest);
+        let answer = self.send(&call, request).await?;
+        let answer: Result<Partial, _> = serde_json::from_str(&answer);
+        let unknown = |source| WriteError::Unknown(call.failure(None, Some(kube::Error::SerdeError(source))));
+        answer.map(|Partial { metadata }| metadata).map_err(unknown)
     }
 
     /// Replaces the whole object, which must carry its resourceVersion: only for objects that are wholly ours.
