@@ -8,3 +8,4 @@ pub mod infra;
 pub mod ipam;
 pub mod machine;
 pub mod machine_template;
+pub mod migration;

@@ -10,6 +10,7 @@ pub mod host;
 pub mod ipam;
 pub mod machine;
 pub mod machine_template;
+pub mod migration;
 pub mod placement;
 pub mod ready;
 pub mod yaml;
