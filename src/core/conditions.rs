@@ -63,7 +63,10 @@ pub struct Finding {
 
 /// Findings of one pass. The later word about a condition type replaces the earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    said: Vec<Finding>,
+    awaited: Option<Finding>,
+}
 
 /// A condition of the new dialect before it is dated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,20 +88,30 @@ impl Row {
 
 impl Findings {
     pub fn say(&mut self, row: Row, message: impl Into<String>) {
-        self.0.retain(|finding| finding.row.kind != row.kind);
-        self.0.push(Finding { row, message: message.into() });
+        self.said.retain(|finding| finding.row.kind != row.kind);
+        self.said.push(Finding { row, message: message.into() });
+    }
+
+    /// What `Ready` still waits for when no condition says no.
+    pub fn expect(&mut self, row: Row, message: impl Into<String>) {
+        self.awaited = Some(Finding { row, message: message.into() });
+    }
+
+    /// What was waited for has come.
+    pub fn arrived(&mut self) {
+        self.awaited = None;
     }
 
     pub fn get(&self, kind: &str) -> Option<&Finding> {
-        self.0.iter().find(|finding| finding.row.kind == kind)
+        self.said.iter().find(|finding| finding.row.kind == kind)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.said.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
-        self.0.iter()
+        self.said.iter()
     }
 }
 
@@ -123,9 +136,17 @@ pub fn write(board: &mut Board<'_>, findings: &Findings, parts: &[&str], legacy_
             }
         }
     }
-    let ready = summarize(board.current, parts);
+    let mut ready = summarize(board.current, parts);
+    let awaited = findings.awaited.as_ref();
+    if let Some(Finding { row, message }) = awaited.filter(|_| ready.status != Status::False) {
+        ready = Summary { status: row.status, reason: row.reason, message: message.clone() };
+    }
     set(board.current, READY, ready.status, ready.reason, &ready.message, board.generation, board.now);
     if let Some(best) = summarize_legacy(board.legacy, legacy_parts).cloned() {
+        let open = awaited.filter(|_| Status::parse(&best.status) != Status::False);
+        if let Some((Legacy::False(kind, severity, reason), message)) = open.map(|f| (f.row.legacy, &f.message)) {
+            return set_legacy(board.legacy, kind, Status::False, Some(severity), reason, message, board.now);
+        }
         let severity = best.severity.as_deref().and_then(Severity::parse);
         let reason = best.reason.unwrap_or_default();
         let message = best.message.unwrap_or_default();

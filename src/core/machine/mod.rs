@@ -434,6 +434,10 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
         associate::wait_for_bootstrap(r, owner)?;
     }
     let host = associate::host(o, r, owner, cluster)?;
+    if !(o.is_provisioned() && o.provider_id().is_some()) {
+        let message = format!("waiting for BareMetalHost {} to be provisioned and for its Node", o.at(host));
+        r.findings.expect(rows::WAITING_TO_RUN, message);
+    }
     provision::data_claim(o, r)?;
     provision::let_render(o, r)?;
     associate::complete(o, r, owner, host)?;

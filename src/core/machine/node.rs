@@ -135,6 +135,7 @@ fn provisioned(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
 
 fn mark_provisioned(o: &Observed<'_>, r: &mut Report) {
     r.status.initialization = Some(Initialization { provisioned: Some(true) });
+    r.findings.arrived();
     if o.machine.spec.data_template.is_none() && r.status.rendered_data.is_none() {
         r.say(rows::SECRETS_SET_EXTERNALLY, ""); // H-31
     }

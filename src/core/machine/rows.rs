@@ -3,7 +3,7 @@
 use capm3_api::names::condition::{ASSOCIATE_HOST, ASSOCIATE_METADATA, DATA_READY};
 use capm3_api::names::{reason, v1beta1};
 
-use crate::conditions::{Legacy, PAUSED, Row, Severity, Status};
+use crate::conditions::{Legacy, PAUSED, READY, Row, Severity, Status};
 
 /// What `Ready` is made of (S-9, S-10).
 pub const PARTS: [&str; 3] = [ASSOCIATE_HOST, ASSOCIATE_METADATA, DATA_READY];
@@ -67,3 +67,7 @@ pub const WAITING_FOR_DATA: Row = Row::no(
 pub const SECRETS_READY: Row = Row::yes(DATA_READY, reason::SECRETS_READY, Legacy::True(v1beta1::DATA_READY));
 pub const SECRETS_SET_EXTERNALLY: Row =
     Row::yes(DATA_READY, reason::SECRETS_SET_EXTERNALLY, Legacy::True(v1beta1::DATA_READY));
+
+/// Every condition holds, and the machine does not run yet: `Ready` says what the host and its Node are waited for (K-29).
+pub const WAITING_TO_RUN: Row =
+    Row::no(READY, reason::NOT_READY, Legacy::False(READY, Severity::Info, reason::WAITING_FOR_HOST));

@@ -1001,8 +1001,37 @@ fn a_as_7_and_a_md_14_rendered_data_and_image_go_in_one_write() {
     assert_eq!(host.spec.meta_data, Some(SecretRef::new("ns", "m1-metadata")));
     assert_eq!(host.spec.network_data, Some(SecretRef::new("ns", "m1-networkdata")));
     world.says(DATA, "True", "Metal3DataSecretsReady");
+}
+
+#[test]
+fn k_29_a_machine_is_ready_when_it_runs_and_not_before() {
+    let mut world = World::with_template();
+    world.pass();
+    world.render();
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "False", "NotReady");
+    assert!(world.message("Ready").contains("BareMetalHost ns/host-0"), "{}", world.message("Ready"));
+    assert_eq!(world.legacy("Ready"), Some(("False".to_owned(), Some("WaitingForBareMetalHost".to_owned()))));
+
+    world.set_state(host_state::PROVISIONED);
+    world.nodes = Nodes::Connecting;
+    world.writes.clear();
+    world.pass();
+    assert_eq!(world.writes, [""; 0], "the same words, so no write");
+
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!(world.pass(), DONE);
     world.says("Ready", "True", "Ready");
-    assert_eq!(world.message("Ready"), "", "K-29");
+    assert_eq!(world.message("Ready"), "");
+    assert_eq!(world.legacy("Ready"), Some(("True".to_owned(), None)));
+}
+
+#[test]
+fn k_29_without_a_template_the_host_is_named_too() {
+    let mut world = World::new();
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "False", "NotReady");
+    assert!(world.message("Ready").contains("BareMetalHost ns/host-0"), "{}", world.message("Ready"));
 }
 
 #[test]
