@@ -5,7 +5,8 @@ use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3Machine};
 use capm3_api::names::label;
 use capm3_core::machine::{Action, Purpose, Version};
 use capm3_remote::Outcome;
-use capm3_runtime::{Preconditions, WriteError, key_of};
+use capm3_runtime::{MetadataPatch, Preconditions, WriteError, key_of};
+use kube::core::ApiResource;
 use serde_json::json;
 
 use super::Machines;
@@ -27,6 +28,19 @@ impl Machines {
             Action::LabelCredentials { name, cluster } => {
                 let patch = json!({ "metadata": { "labels": { label::CLUSTER_NAME: cluster } } });
                 self.writer.patch::<SecretMeta>(&key.sibling(name), patch, &Preconditions::none()).await.map(drop)
+            }
+            Action::UnlabelCredentials { name, cluster } => {
+                let label = format!("/metadata/labels/{}", label::CLUSTER_NAME.replace('/', "~1"));
+                let patch = MetadataPatch::Json(json!([
+                    { "op": "test", "path": label, "value": cluster },
+                    { "op": "remove", "path": label },
+                ]));
+                let secrets = ApiResource::erase::<SecretMeta>(&());
+                match self.writer.patch_metadata(&secrets, None, &key.sibling(name), &patch).await {
+                    // No such Secret, or no such label on it: there is nothing to take away.
+                    Ok(_) | Err(WriteError::NotFound(_) | WriteError::Invalid(_)) => Ok(()),
+                    Err(error) => Err(error),
+                }
             }
             Action::CreateClaim(claim) => self.writer.create::<Metal3DataClaim>(claim).await.map(drop),
             Action::DropClaim { version, finalizers } => {
@@ -82,6 +96,7 @@ pub(super) fn purpose(action: &Action) -> &'static str {
             Purpose::Forget => "cannot remove the finalizer",
         },
         Action::LabelCredentials { .. } => "cannot label the host's credentials Secret",
+        Action::UnlabelCredentials { .. } => "cannot take the label off the host's credentials Secret",
         Action::CreateClaim(_) => "cannot create the data claim",
         Action::DropClaim { .. } => "cannot take the finalizer off the data claim",
         Action::DeleteClaim { .. } => "cannot delete the data claim",
@@ -119,6 +134,7 @@ pub(super) fn event(world: &World, action: &Action) -> Option<(&'static str, Str
         }
         Action::Machine { .. }
         | Action::LabelCredentials { .. }
+        | Action::UnlabelCredentials { .. }
         | Action::CreateClaim(_)
         | Action::DropClaim { .. }
         | Action::DeleteClaim { .. } => None,

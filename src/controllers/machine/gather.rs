@@ -94,8 +94,9 @@ impl World {
                 }
             }
             Action::LabelCredentials { cluster, .. } => {
-                self.answers.credentials = Some(Credentials::Labelled(cluster.clone()));
+                self.answers.credentials = Some(Credentials::Labelled(Some(cluster.clone())));
             }
+            Action::UnlabelCredentials { .. } => self.answers.credentials = Some(Credentials::Labelled(None)),
             Action::CreateClaim(_) | Action::DropClaim { .. } => self.live.claim = None,
             Action::DeleteClaim { .. } => {
                 self.live.claim = None;
@@ -292,7 +293,7 @@ impl Machines {
                 world.live.hosts.insert(name.clone(), host.map(Arc::new));
                 world.answers.host_status = None;
             }
-            Action::LabelCredentials { name, .. } => {
+            Action::LabelCredentials { name, .. } | Action::UnlabelCredentials { name, .. } => {
                 let question = Question::Credentials { name: name.clone() };
                 self.answer(world, &question).await.map_err(failed)?;
             }

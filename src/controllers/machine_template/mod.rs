@@ -124,7 +124,11 @@ impl Reconcile for Templates {
 }
 
 impl Templates {
-    async fn tell(&self, template: &Metal3MachineTemplate, status: &Metal3MachineTemplateStatus) -> Result<Next, Error> {
+    async fn tell(
+        &self,
+        template: &Metal3MachineTemplate,
+        status: &Metal3MachineTemplateStatus,
+    ) -> Result<Next, Error> {
         let before = template.status.clone().unwrap_or_default();
         let Some(difference) = merge_diff(&before, status).map_err(Error::Status)? else { return Ok(Next::Done) };
         let (key, only_if) = (key_of(template), Preconditions::unchanged(template));

@@ -25,8 +25,11 @@ use super::message;
 use crate::conditions::Summary;
 use crate::ready::{self, Told};
 
-/// The list of indexes is written at most this often, so that a burst of claims costs one write.
+/// The list of indexes is written at most this often, and not before nothing new has come for so long: a burst of claims costs
+/// one write.
 const LIST_INTERVAL: Duration = Duration::from_secs(2);
+/// Who keeps on coming is listed after this time.
+const LONGEST_BURST: Duration = Duration::from_secs(10);
 
 /// On a claim whose Metal3Data was refused.
 pub const CREATE_FAILED: &str = "Failed to create associated Metal3Data object";
@@ -139,7 +142,10 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     };
     let held = has_finalizer(&template.metadata, finalizer::DATA_TEMPLATE);
     plan.adopt = !deleting && !held;
-    let (status, later) = list_status(template, list(observed), observed.now);
+    let (status, later) = match settling(observed, template) {
+        Some(rest) => (None, Some(rest)),
+        None => list_status(template, list(observed), observed.now),
+    };
     plan.status = status;
     plan.next = match problem {
         Some(problem) => problem,
@@ -425,6 +431,20 @@ fn list(observed: &Observed<'_>) -> Vec<IndexEntry> {
     entries.sort_by(|a, b| a.index.cmp(&b.index).then_with(|| a.name.cmp(&b.name)));
     entries.dedup_by_key(|entry| entry.index); // the list is keyed by index
     entries
+}
+
+/// How long to hold the list back for those who may come right after the ones that have just come.
+fn settling(observed: &Observed<'_>, template: &Metal3DataTemplate) -> Option<Duration> {
+    let listed = template.status.as_ref()?; // the first word about a template is for itself
+    listed.last_updated.as_ref()?;
+    let new = |data: &&Arc<Metal3Data>| {
+        is_of(data, observed.name) && listed.indexes.iter().all(|entry| Some(entry.index) != data.spec.index)
+    };
+    let created = observed.datas.iter().filter(new).filter_map(|data| data.metadata.creation_timestamp.as_ref());
+    let ages: Vec<_> =
+        created.map(|created| Duration::try_from(observed.now.duration_since(created.0)).unwrap_or_default()).collect();
+    let (newest, oldest) = (ages.iter().min()?, ages.iter().max()?);
+    LIST_INTERVAL.checked_sub(*newest).filter(|rest| !rest.is_zero() && *oldest < LONGEST_BURST)
 }
 
 /// The status to write, or how long to hold it back; neither when the list is as it should be (HD-9).
@@ -894,6 +914,22 @@ mod tests {
         assert_eq!((plan.status, plan.next), (None, Next::After(Duration::from_secs(1))));
         world.now = 101;
         assert!(world.decide().status.is_some());
+    }
+
+    #[test]
+    fn hd_9_who_comes_right_after_another_is_listed_with_it() {
+        let born = |index: i32, second: i64| {
+            let mut data = data(index, &format!("C{index}"));
+            data.metadata.creation_timestamp = Some(Time(at(second)));
+            data
+        };
+        let world = |second: i64, all: Vec<Metal3Data>| World { now: second, ..world().with(vec![], all) }.decide();
+        let plan = world(101, vec![born(0, 100)]);
+        assert_eq!((plan.status, plan.next), (None, Next::After(Duration::from_secs(1))));
+        assert_eq!(world(102, vec![born(0, 100), born(1, 101)]).status, None);
+        assert_eq!(world(103, vec![born(0, 100), born(1, 101)]).status.unwrap().indexes.len(), 2);
+        let endless = (0..11).map(|n| born(n, 100 + i64::from(n))).collect();
+        assert_eq!(world(110, endless).status.unwrap().indexes.len(), 11);
     }
 
     #[test]

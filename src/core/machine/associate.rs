@@ -11,17 +11,21 @@ use serde_json::{Value, json};
 
 use super::ControlFlow::Continue;
 use super::{
-    Action, Candidates, Credentials, Flow, NO_EVENT, Next, Observed, Purpose, Question, Report, SAFETY_NET, act, ask,
-    host_name, object, provision, rest, reuse, rows,
+    Action, Candidates, Credentials, Flow, JUST_CREATED, NO_EVENT, Next, Observed, Purpose, Question, Report,
+    SAFETY_NET, act, ask, host_name, object, provision, rest, reuse, rows,
 };
 use crate::conditions;
 use crate::host::{candidate, consumer_text};
 use crate::placement::{self, Placement, Selector, Verdict, Wanted};
 
 /// M-32, with H-17 and H-33: only the name of the Secret makes bootstrap data.
-pub(super) fn wait_for_bootstrap(r: &mut Report, owner: &Machine) -> Flow<()> {
+pub(super) fn wait_for_bootstrap(o: &Observed<'_>, r: &mut Report, owner: &Machine) -> Flow<()> {
     if provision::bootstrap_secret(owner).is_some() {
         return Continue(());
+    }
+    if o.is_young(&o.machine.metadata) {
+        r.say_nothing(o);
+        return rest(Next::After(JUST_CREATED));
     }
     r.say(rows::WAITING_FOR_BOOTSTRAP, "");
     rest(Next::Done)
@@ -218,7 +222,7 @@ fn secrets_before_claim(o: &Observed<'_>, r: &mut Report, owner: &Machine, host:
 /// M-44: the BMC Secret carries the cluster's name while a machine of it holds the host.
 fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
     let Some(name) = credentials_name(host) else { return Continue(()) };
-    let label = || Action::LabelCredentials { name: name.to_owned(), cluster: Some(owner.spec.cluster_name.clone()) };
+    let label = || Action::LabelCredentials { name: name.to_owned(), cluster: owner.spec.cluster_name.clone() };
     match &o.answers.credentials {
         Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),
         Some(Credentials::Missing) => {

@@ -182,10 +182,15 @@ pub enum Action {
         version: Version,
         patch: Value,
     },
-    /// The cluster-name label of a BMC Secret; none takes it away.
+    /// The cluster-name label of a BMC Secret.
     LabelCredentials {
         name: String,
-        cluster: Option<String>,
+        cluster: String,
+    },
+    /// Takes that label away if it names this cluster; of another, or without any, the Secret stays as it is.
+    UnlabelCredentials {
+        name: String,
+        cluster: String,
     },
     CreateClaim(Box<Metal3DataClaim>),
     /// Takes our finalizer off the data claim.
@@ -345,8 +350,8 @@ impl Report {
                 Purpose::UnpauseHost => &rows::PAUSE_REMOVE_FAILED,
                 Purpose::Clear | Purpose::Release { .. } | Purpose::Forget => &[rows::DELETION_FAILED],
             },
-            Action::LabelCredentials { cluster: Some(_), .. } => &[rows::ASSOCIATE_FAILED],
-            Action::LabelCredentials { cluster: None, .. } => &[rows::DELETION_FAILED],
+            Action::LabelCredentials { .. } => &[rows::ASSOCIATE_FAILED],
+            Action::UnlabelCredentials { .. } => &[rows::DELETION_FAILED],
             Action::CreateClaim(_) => &[rows::METADATA_FAILED],
             Action::DropClaim { .. } | Action::DeleteClaim { .. } => &[rows::DISASSOCIATE_FAILED],
             Action::NameNode { .. } => &[update],
@@ -431,7 +436,7 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     if o.is_settled() {
         r.say(rows::METADATA_ASSOCIATED, "");
     } else {
-        associate::wait_for_bootstrap(r, owner)?;
+        associate::wait_for_bootstrap(o, r, owner)?;
     }
     let host = associate::host(o, r, owner, cluster)?;
     if !(o.is_provisioned() && o.provider_id().is_some()) {

@@ -124,13 +124,15 @@ fn dismiss_claim(o: &Observed<'_>) -> Flow<()> {
 /// M-102: only the label that a machine of this cluster put there.
 fn unlabel_credentials(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
     let (Some(name), Some(cluster)) = (credentials_name(host), cluster_name(o)) else { return Continue(()) };
-    match &o.answers.credentials {
-        None => ask(Question::Credentials { name: name.to_owned() }),
-        Some(Credentials::Labelled(label)) if label.as_deref() == Some(cluster) => {
-            act(Action::LabelCredentials { name: name.to_owned(), cluster: None })
-        }
-        Some(Credentials::Missing | Credentials::Labelled(_)) => Continue(()),
+    let ours = match &o.answers.credentials {
+        None => true, // unread: the write itself looks
+        Some(Credentials::Labelled(label)) => label.as_deref() == Some(cluster),
+        Some(Credentials::Missing) => false,
+    };
+    if !ours {
+        return Continue(());
     }
+    act(Action::UnlabelCredentials { name: name.to_owned(), cluster: cluster.to_owned() })
 }
 
 /// The cluster whose name host and Secret carry: as the Machine says, else as our own label does.

@@ -361,9 +361,16 @@ impl World {
                 answers.credentials = Some(Credentials::Missing); // the write is refused and the caller looks
             }
             Action::LabelCredentials { cluster, .. } => {
-                self.writes.push(format!("credentials {cluster:?}"));
-                self.credentials = Credentials::Labelled(cluster.clone());
+                self.writes.push(format!("credentials {cluster}"));
+                self.credentials = Credentials::Labelled(Some(cluster.clone()));
                 answers.credentials = Some(self.credentials.clone());
+            }
+            Action::UnlabelCredentials { cluster, .. } => {
+                self.writes.push("credentials".to_owned());
+                if self.credentials == Credentials::Labelled(Some(cluster.clone())) {
+                    self.credentials = Credentials::Labelled(None);
+                }
+                answers.credentials = Some(Credentials::Labelled(None));
             }
             Action::CreateClaim(claim) => {
                 self.writes.push("CreateClaim".to_owned());
@@ -568,7 +575,7 @@ fn a_i_11_the_whole_host_in_one_claim() {
     assert_eq!(host.spec.online, Some(true));
     assert_eq!(host::labelled(host, label::CLUSTER_NAME), Some("prod"));
     assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), Some(""));
-    assert_eq!(world.writes, ["Intend", "Claim { reused: false } host-0", "credentials Some(\"prod\")", "status"]);
+    assert_eq!(world.writes, ["Intend", "Claim { reused: false } host-0", "credentials prod", "status"]);
     let machine = world.machine.clone().unwrap();
     assert_eq!(machine.metadata.finalizers, Some(vec![finalizer::MACHINE.to_owned()]));
     assert_eq!(machine.metadata.annotations.unwrap()[annotation::HOST], "ns/host-0");
@@ -1080,7 +1087,7 @@ fn a_claim_that_is_about_to_be_answered_is_not_worth_a_write() {
 
     world.render();
     assert_eq!(world.pass(), DONE);
-    assert_eq!(world.writes, ["credentials Some(\"prod\")", "Provision host-0", "status"]);
+    assert_eq!(world.writes, ["credentials prod", "Provision host-0", "status"]);
 }
 
 #[test]
@@ -1269,7 +1276,7 @@ fn m_23_after_a_move_the_machine_is_recognised_without_its_status() {
     world.host().metadata.uid = Some("new-uid".to_owned());
     world.writes.clear();
     assert_eq!(world.pass(), DONE);
-    assert_eq!(world.writes, ["credentials Some(\"prod\")", "status"], "the label is there already");
+    assert_eq!(world.writes, ["credentials prod", "status"], "the label is there already");
     let after = world.status();
     assert_eq!(
         (after.user_data, after.meta_data, after.rendered_data, after.initialization),
@@ -1412,7 +1419,7 @@ fn a_d_2_6_10_and_n_14_a_wiped_host_is_released() {
         assert_eq!(host::labelled(host, label::CLUSTER_NAME), None);
         assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), None);
         assert_eq!(world.credentials, Credentials::Labelled(None));
-        assert_eq!(world.writes, ["credentials None", "Release { reserved: false } host-0", "Forget"]);
+        assert_eq!(world.writes, ["credentials", "Release { reserved: false } host-0", "Forget"]);
     }
 }
 
@@ -1482,7 +1489,7 @@ fn a_md_18_n_10_and_h_32_rendered_data_goes_after_the_wipe() {
     assert_eq!(world.pass(), End::Gone);
     assert_eq!(world.claim, None);
     let after = world.writes.iter().skip(2).map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(after, ["DropClaim", "DeleteClaim", "credentials None", "Release { reserved: false } host-0", "Forget"]);
+    assert_eq!(after, ["DropClaim", "DeleteClaim", "credentials", "Release { reserved: false } host-0", "Forget"]);
 }
 
 #[test]
