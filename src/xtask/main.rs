@@ -4,6 +4,7 @@
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
+mod argocd;
 mod flavours;
 mod host_crds;
 mod outputs;

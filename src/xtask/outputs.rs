@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::flavours::{CLASSES, FLAVOURS};
 use crate::packaging::{INFRASTRUCTURE, IPAM, Provider, VERSION};
-use crate::{host_crds, pages, yaml};
+use crate::{argocd, host_crds, pages, yaml};
 
 /// Folders in which nothing but generated files lives.
 pub const FOLDERS: [&str; 2] = ["crds", "clusterctl"];
@@ -43,6 +43,7 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
         }
     }
     files.push(("docs/flavours.md".into(), pages::flavours(&TEMPLATES[..2])?));
+    files.push(("docs/argocd/argocd-cm.yaml".into(), argocd::settings()?));
     files.push(("clusterctl/clusterctl.yaml".into(), yaml::documents(&[settings()])?));
     files.push(("e2e/manifests/host-crds.yaml".into(), yaml::documents(&host_crds::all()?)?));
     Ok(files)
