@@ -9,7 +9,7 @@ use capm3_api::foreign::{BareMetalHost, Cluster};
 use capm3_api::infra::v1beta2::{Initialization, Metal3Cluster, Metal3ClusterStatus};
 use capm3_api::k8s::{Time, Timestamp};
 use capm3_api::names::condition::INFRASTRUCTURE_READY;
-use capm3_api::names::{annotation, finalizer, label, reason, v1beta1};
+use capm3_api::names::{INFRA_GROUP, annotation, finalizer, label, reason, v1beta1};
 use serde_json::{Value, json};
 
 use crate::conditions::{self, Board, Findings, Legacy, PAUSED, Row, Severity, cut};
@@ -109,6 +109,15 @@ pub fn cluster_name<'a>(cluster: &'a Metal3Cluster, owner: Owner<'a>) -> Option<
         Owner::Missing(name) => Some(name),
         Owner::None => cluster.metadata.labels.as_ref()?.get(label::CLUSTER_NAME).map(String::as_str),
     }
+}
+
+/// The name of the Metal3Cluster that stands for a Cluster's infrastructure, if that is of our kind. Nobody connects to the
+/// workload clusters of other providers (P-10).
+pub fn infrastructure(cluster: Option<&Cluster>) -> Option<&str> {
+    let reference = cluster?.spec.infrastructure_ref.as_ref()?;
+    let group = reference.api_group.as_deref().unwrap_or(INFRA_GROUP);
+    let ours = reference.kind == Metal3Cluster::KIND && group == INFRA_GROUP && !reference.name.is_empty();
+    ours.then_some(reference.name.as_str())
 }
 
 pub fn decide(o: &Observed<'_>) -> Decision {
@@ -240,6 +249,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use capm3_api::foreign::ContractRef;
     use capm3_api::infra::v1beta2::{ApiEndpoint, FailureDomain};
 
     use super::*;
@@ -271,6 +281,26 @@ mod tests {
     fn shown<'a>(status: &'a Metal3ClusterStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
         let c = conditions::get(&status.conditions, kind).unwrap();
         (&c.status, &c.reason, &c.message)
+    }
+
+    #[test]
+    fn ap_4_clusters_of_other_providers_are_none_of_ours() {
+        let naming = |group: &str, kind: &str, name: &str| {
+            let [api_group, kind, name] = [group, kind, name].map(str::to_owned);
+            let mut cluster = Cluster::named("ns", "prod");
+            cluster.spec.infrastructure_ref = Some(ContractRef { api_group: Some(api_group), kind, name });
+            cluster
+        };
+        for (cluster, expected) in [
+            (None, None),
+            (Some(naming(INFRA_GROUP, "Metal3Cluster", "m3")), Some("m3")),
+            (Some(naming("other.cluster.x-k8s.io", "Metal3Cluster", "m3")), None),
+            (Some(naming(INFRA_GROUP, "OtherCluster", "m3")), None),
+            (Some(naming("", "", "")), None),
+            (Some(Cluster::named("ns", "prod")), None),
+        ] {
+            assert_eq!(infrastructure(cluster.as_ref()), expected, "{cluster:?}");
+        }
     }
 
     #[test]

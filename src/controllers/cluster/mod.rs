@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine};
 use capm3_api::infra::v1beta2::Metal3Cluster;
-use capm3_api::names::{INFRA_GROUP, label};
+use capm3_api::names::label;
 use capm3_core::cluster::{self, Machines, Next as Rest, Observed, Owner, Problem, Report, Step};
 use capm3_core::host::candidate;
 use capm3_core::placement::Consumer;
@@ -94,10 +94,7 @@ fn cluster_of(machine: &Machine) -> Option<Key> {
 }
 
 fn infrastructure_of(cluster: &Cluster) -> Option<Key> {
-    let reference = cluster.spec.infrastructure_ref.as_ref()?;
-    let group = reference.api_group.as_deref().unwrap_or(INFRA_GROUP);
-    let ours = reference.kind == Metal3Cluster::KIND && group == INFRA_GROUP && !reference.name.is_empty();
-    ours.then(|| key_of(cluster).sibling(&reference.name))
+    cluster::infrastructure(Some(cluster)).map(|name| key_of(cluster).sibling(name))
 }
 
 struct Clusters {

@@ -9,6 +9,7 @@ use capm3_api::foreign::{BareMetalHost, BareMetalHostRecord, Cluster, Machine, M
 use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine};
 use capm3_api::k8s::{OwnerReference, Resource, Timestamp};
 use capm3_api::names::{CAPI_GROUP, annotation, label};
+use capm3_core::cluster::infrastructure;
 use capm3_core::host::{self, MachineName};
 use capm3_core::machine::{
     self, Action, Answers, Candidates, Credentials, Node, Nodes, Observed, Owner, Purpose, Question,
@@ -268,6 +269,11 @@ impl Machines {
         let Some(cluster) = world.cluster.as_deref().map(key_of) else {
             return Nodes::Unreachable("the Cluster does not exist".to_owned());
         };
+        if infrastructure(world.cluster.as_deref()).is_none() {
+            return Nodes::Unreachable(format!(
+                "Cluster {cluster} does not name a Metal3Cluster as its infrastructure"
+            ));
+        }
         match self.workloads.connect(&cluster) {
             Outcome::Connected(workload) => {
                 let view = |node: &Arc<capm3_api::foreign::Node>| Node {
