@@ -196,7 +196,7 @@ fn every_published_field_is_accepted_the_same_way() {
 }
 
 #[test]
-fn ty_2_to_4_names_versions_and_columns_are_the_published_ones() {
+fn ty_2_to_4_k_124_names_versions_and_columns_are_the_published_ones() {
     let ours: Vec<String> = definitions()
         .iter()
         .flat_map(|crd| {
@@ -256,6 +256,16 @@ fn ty_5_to_7_labels_annotations_and_conversion() {
         assert_eq!((service.namespace.as_str(), service.name.as_str()), ("capm3-system", "capm3-webhook-service"));
         assert_eq!((service.path.as_deref(), service.port), (Some("/convert"), None));
     }
+}
+
+#[test]
+fn ap_12_the_names_that_are_migrated_are_those_of_all_nine_definitions() {
+    let names: Vec<_> = crds::infrastructure().into_iter().map(|crd| crd.metadata.name.unwrap()).collect();
+    assert_eq!(crds::INFRA_CRDS.as_slice(), names);
+    assert!(
+        names.contains(&"metal3datas.infrastructure.cluster.x-k8s.io".to_owned()),
+        "not the plural Go would compute"
+    );
 }
 
 /// An upgrade from the Go provider merges over definitions that say Webhook; None beside their `webhook` would be refused.

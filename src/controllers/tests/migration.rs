@@ -1,0 +1,530 @@
+//! Storage-version migration on a real API server: the one that `bed api` starts. Each test brings a group of its own, so
+//! that nobody's definitions change under others.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use capm3_controllers::migration::{self, Phase};
+use capm3_runtime::{
+    ClientOptions, Hub, HubOptions, Metrics, Options, Parts, Recorder, Setup, SystemClock, SystemDice, Tasks,
+    client_of, connect,
+};
+use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+const SOON: Duration = Duration::from_secs(20);
+const NOTE: &str = "crd-migration.cluster.x-k8s.io/observed-generation";
+
+/// A kind `Lamp` of its own group, stored in the first of its versions, with namespaces to put lamps into.
+struct Site {
+    client: Client,
+    group: &'static str,
+    definition: &'static str,
+    halls: [String; 2],
+}
+
+/// A manager that does nothing but migrate, and its requests by verb and resource.
+struct Manager {
+    requests: Requests,
+    tasks: Tasks,
+}
+
+type Requests = Arc<Mutex<BTreeMap<String, u64>>>;
+
+fn version(name: &str, served: bool, storage: bool) -> Value {
+    json!({
+        "name": name, "served": served, "storage": storage, "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+    })
+}
+
+impl Site {
+    async fn new(name: &str, versions: &[Value]) -> Self {
+        let path = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
+        let client = connect(Some(path.into()), &ClientOptions::default()).await.unwrap();
+        let id = format!("{name}-{:08x}", fastrand::u32(..));
+        let group: &'static str = format!("{id}.example.com").leak();
+        let definition: &'static str = format!("lamps.{group}").leak();
+        let halls = ["north", "south"].map(|hall| format!("{id}-{hall}"));
+        for hall in &halls {
+            create(&client, "v1", "Namespace", "namespaces", json!({"metadata": {"name": hall}})).await;
+        }
+        let site = Self { client, group, definition, halls };
+        create(
+            &site.client,
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            json!({
+                "metadata": {"name": definition},
+                "spec": {
+                    "group": group, "scope": "Namespaced", "versions": versions,
+                    "names": {"kind": "Lamp", "listKind": "LampList", "plural": "lamps", "singular": "lamp"},
+                },
+            }),
+        )
+        .await;
+        site.until("the kind is served", |definition| {
+            let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.filter(|c| c["type"] == "Established" && c["status"] == "True").count() == 1
+        })
+        .await;
+        site
+    }
+
+    /// Three lamps in two namespaces, through the version given; one of them is `stuck`.
+    async fn lamps_through(&self, version: &str) {
+        for (hall, name) in [(0, "a"), (0, "stuck"), (1, "b")] {
+            self.apply(version, hall, name, "old-tool", 40).await;
+        }
+    }
+
+    /// As `kubectl apply --server-side` does.
+    async fn apply(&self, version: &str, hall: usize, name: &str, manager: &str, watts: u32) {
+        let lamp = json!({
+            "apiVersion": format!("{}/{version}", self.group), "kind": "Lamp",
+            "metadata": {"name": name}, "spec": {"watts": watts},
+        });
+        let lamps: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.halls[hall], &self.resource(version));
+        // The kind is served a moment after its definition says so.
+        let applied = async {
+            while let Err(error) = lamps.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(&lamp)).await {
+                assert!(matches!(&error, kube::Error::Api(status) if status.code == 404), "{error}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(SOON, applied).await.unwrap();
+    }
+
+    fn resource(&self, version: &str) -> ApiResource {
+        resource(&format!("{}/{version}", self.group), "Lamp", "lamps")
+    }
+
+    /// The lamps by name.
+    async fn lamps(&self, version: &str) -> BTreeMap<String, DynamicObject> {
+        let lamps: Api<DynamicObject> = Api::all_with(self.client.clone(), &self.resource(version));
+        let all = lamps.list(&ListParams::default()).await.unwrap();
+        all.into_iter().map(|lamp| (lamp.metadata.name.clone().unwrap(), lamp)).collect()
+    }
+
+    fn definitions(&self) -> Api<CustomResourceDefinition> {
+        Api::all(self.client.clone())
+    }
+
+    async fn change(&self, patch: Value) {
+        self.definitions().patch(self.definition, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    async fn set_versions(&self, versions: &[Value]) {
+        self.change(json!({"spec": {"versions": versions}})).await;
+    }
+
+    /// Makes the definition news again, without a change of its generation.
+    async fn poke(&self, how: &str) {
+        self.change(json!({"metadata": {"annotations": {NOTE: how}}})).await;
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let wait = async {
+            loop {
+                last = serde_json::to_value(self.definitions().get(self.definition).await.unwrap()).unwrap();
+                if holds(&last) {
+                    return;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(SOON, wait).await.is_err() {
+            panic!("{what} never came: {last:#}");
+        }
+        last
+    }
+
+    async fn until_settled(&self) -> Value {
+        self.until("the note of the generation", |definition| {
+            let generation = definition["metadata"]["generation"].to_string();
+            definition["metadata"]["annotations"][NOTE] == generation
+        })
+        .await
+    }
+
+    /// Restricted to one namespace, which must not restrict the migration.
+    async fn manager(&self, skipped: &[Phase]) -> Manager {
+        self.manager_with(self.client.clone(), skipped).await
+    }
+
+    async fn manager_with(&self, client: Client, skipped: &[Phase]) -> Manager {
+        let manager = Manager { requests: Requests::default(), tasks: Tasks::new() };
+        let client = counted(client, &manager.requests);
+        let options = HubOptions { namespace: Some(self.halls[0].clone()), ..HubOptions::default() };
+        let hub = Hub::new(client.clone(), options);
+        let (clock, metrics) = (Arc::new(SystemClock), Metrics::new());
+        let parts = Parts {
+            hub: hub.clone(),
+            recorder: Recorder::spawn(client, "test", "test".into(), clock.clone(), &metrics, &manager.tasks),
+            clock,
+            dice: Arc::new(SystemDice),
+            metrics: metrics.clone(),
+            tasks: manager.tasks.clone(),
+        };
+        let mut setup = Setup::new(parts, Options::default());
+        migration::register(&mut setup, &[self.definition], skipped);
+        hub.start(&manager.tasks);
+        timeout(SOON, hub.wait_synced()).await.expect("nobody waits for the definitions");
+        for controller in setup.into_controllers() {
+            controller.spawn(&metrics, &manager.tasks);
+        }
+        manager
+    }
+
+    /// Nobody may change the lamp `stuck` while this policy is there.
+    async fn refuse_stuck(&self) {
+        let policy = "admissionregistration.k8s.io/v1";
+        create(
+            &self.client,
+            policy,
+            "ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            json!({
+                "metadata": {"name": self.group},
+                "spec": {
+                    "matchConstraints": {"resourceRules": [{
+                        "apiGroups": [self.group], "apiVersions": ["*"], "operations": ["UPDATE"],
+                        "resources": ["lamps", "lamps/status"],
+                    }]},
+                    "validations": [{"expression": "object.metadata.name != 'stuck'", "message": "it is stuck"}],
+                },
+            }),
+        )
+        .await;
+        create(
+            &self.client,
+            policy,
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            json!({"metadata": {"name": self.group}, "spec": {"policyName": self.group, "validationActions": ["Deny"]}}),
+        )
+        .await;
+        self.until_stuck_is(false).await;
+    }
+
+    async fn relent(&self) {
+        let policies = resource(
+            "admissionregistration.k8s.io/v1",
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+        );
+        let policies: Api<DynamicObject> = Api::all_with(self.client.clone(), &policies);
+        policies.delete(self.group, &Default::default()).await.unwrap();
+        self.until_stuck_is(true).await;
+    }
+
+    async fn until_stuck_is(&self, changeable: bool) {
+        let lamps: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.halls[0], &self.resource("v1beta2"));
+        let probe = PatchParams { dry_run: true, ..PatchParams::default() };
+        let wait = async {
+            while lamps.patch("stuck", &probe, &Patch::Merge(json!({"spec": {"watts": 1}}))).await.is_ok() != changeable
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(SOON, wait).await.expect("the policy takes effect");
+    }
+}
+
+impl Manager {
+    /// What was asked for since the last time, events apart.
+    fn take(&self) -> Vec<(String, u64)> {
+        let taken = std::mem::take(&mut *self.requests.lock().unwrap());
+        taken.into_iter().filter(|(request, _)| !request.ends_with("events")).collect()
+    }
+
+    async fn until_asked(&self, request: &str, times: u64) {
+        let asked = || self.requests.lock().unwrap().get(request).copied().unwrap_or_default();
+        let wait = async {
+            while asked() < times {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(SOON, wait).await.is_err() {
+            panic!("{request}: {} of {times}, and {:?}", asked(), self.requests.lock().unwrap());
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+fn counted(client: Client, requests: &Requests) -> Client {
+    let requests = requests.clone();
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let parts: Vec<_> = request.uri().path().trim_matches('/').split('/').collect();
+        let parts = &parts[if parts[0] == "api" { 2 } else { 3 }..];
+        let parts = match parts {
+            ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
+            rest => rest,
+        };
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
+        let verb = match (request.method().as_str(), parts.len(), watches) {
+            ("GET", 1, true) => "watch",
+            ("GET", 1, false) => "list",
+            ("GET", ..) => "get",
+            ("POST", ..) => "create",
+            ("PATCH", ..) => "patch",
+            other => panic!("{other:?}"),
+        };
+        let resource: Vec<_> = parts.iter().step_by(2).copied().collect();
+        *requests.lock().unwrap().entry(format!("{verb} {}", resource.join("/"))).or_default() += 1;
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Client::new(service, "default")
+}
+
+fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let [group, version, api_version, kind, plural] = [group, version, api_version, kind, plural].map(str::to_owned);
+    ApiResource { group, version, api_version, kind, plural }
+}
+
+async fn create(client: &Client, api_version: &str, kind: &str, plural: &str, mut object: Value) {
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.into();
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(api_version, kind, plural));
+    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+}
+
+fn expected(requests: &[(&str, u64)]) -> Vec<(String, u64)> {
+    requests.iter().map(|(request, times)| ((*request).to_owned(), *times)).collect()
+}
+
+/// Manager and apiVersion of each record, in order.
+fn records(lamp: &DynamicObject) -> Vec<(String, String)> {
+    let entries = lamp.metadata.managed_fields.iter().flatten();
+    let records = entries.map(|entry| (entry.manager.clone().unwrap(), entry.api_version.clone().unwrap()));
+    records.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
+async fn ap_9_k_125_every_object_is_stored_anew_and_the_older_version_can_go() {
+    let site = Site::new("ap9", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
+    site.lamps_through("v1beta1").await;
+    site.set_versions(&[version("v1beta1", true, false), version("v1beta2", true, true)]).await;
+    site.until("both versions are stored", |d| d["status"]["storedVersions"] == json!(["v1beta1", "v1beta2"])).await;
+    let before = site.lamps("v1beta2").await;
+
+    let manager = site.manager(&[]).await;
+    let settled = site.until_settled().await;
+    assert_eq!(settled["status"]["storedVersions"], json!(["v1beta2"]));
+    let after = site.lamps("v1beta2").await;
+    assert_eq!(after.len(), 3);
+    for (name, lamp) in &after {
+        let before = &before[name];
+        assert_ne!(lamp.metadata.resource_version, before.metadata.resource_version, "{name} was stored anew");
+        assert_eq!((&lamp.data, lamp.metadata.generation), (&before.data, before.metadata.generation), "{name}");
+        assert_eq!(records(lamp), records(before), "{name}: a patch without content has no author");
+    }
+    assert_eq!(
+        manager.take(),
+        expected(&[
+            ("get customresourcedefinitions", 1),
+            ("list customresourcedefinitions", 1),
+            ("list lamps", 1),
+            ("patch customresourcedefinitions", 1),
+            ("patch customresourcedefinitions/status", 1),
+            ("patch lamps/status", 3),
+            ("watch customresourcedefinitions", 1),
+        ])
+    );
+
+    // What is stored in a version that the definition no longer names cannot be read.
+    site.set_versions(&[version("v1beta2", true, true)]).await;
+    site.until_settled().await;
+    let last = site.lamps("v1beta2").await;
+    assert_eq!(last.len(), 3);
+    for (name, lamp) in &last {
+        assert_eq!(lamp.data, after[name].data);
+        assert_eq!(records(lamp), [("old-tool".to_owned(), format!("{}/v1beta2", site.group))], "{name}: AP-11");
+    }
+    site.apply("v1beta2", 0, "a", "old-tool", 60).await;
+
+    // K-126: a restarted manager leaves what is settled alone.
+    drop(manager);
+    let manager = site.manager(&[]).await;
+    manager.until_asked("watch customresourcedefinitions", 1).await;
+    sleep(Duration::from_secs(1)).await; // longer than any request that the list could have led to
+    let at_rest = [("list customresourcedefinitions", 1), ("watch customresourcedefinitions", 1)];
+    assert_eq!(manager.take(), expected(&at_rest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
+async fn ap_10_an_object_that_refuses_is_named_and_the_rest_is_not_touched_again() {
+    let site = Site::new("ap10", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
+    site.lamps_through("v1beta1").await;
+    site.set_versions(&[version("v1beta1", true, false), version("v1beta2", true, true)]).await;
+    site.refuse_stuck().await;
+
+    let manager = site.manager(&[]).await;
+    let events: Api<Event> = Api::namespaced(site.client.clone(), "default");
+    let about = ListParams::default().fields(&format!("involvedObject.name={}", site.definition));
+    let told = async {
+        loop {
+            let told = events.list(&about).await.unwrap().items;
+            if let Some(event) = told.into_iter().next() {
+                return event;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let event = timeout(SOON, told).await.expect("an event");
+    assert_eq!(event.reason.as_deref(), Some("StorageVersionMigrationFailed"));
+    let (message, stuck) = (event.message.unwrap(), format!("Lamp {}/stuck", site.halls[0]));
+    assert!(message.starts_with("1 of 3 objects refuse") && message.contains(&stuck), "{message}");
+    let took = manager.take();
+    assert!(took.contains(&("patch lamps/status".to_owned(), 3)), "{took:?}");
+    let definition = site.until("it as it was", |_| true).await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]));
+    assert_eq!(definition["metadata"]["annotations"][NOTE], Value::Null);
+
+    let only_stuck = expected(&[("get customresourcedefinitions", 1), ("list lamps", 1), ("patch lamps/status", 1)]);
+    site.poke("again").await;
+    manager.until_asked("patch lamps/status", 1).await;
+    assert_eq!(manager.take(), only_stuck);
+    let definition = site.until("it as it was", |_| true).await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]));
+
+    site.relent().await;
+    site.poke("once more").await;
+    assert_eq!(site.until_settled().await["status"]["storedVersions"], json!(["v1beta2"]));
+    assert!(manager.take().contains(&("patch lamps/status".to_owned(), 1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
+async fn ap_11_records_of_a_version_nobody_serves_leave_a_seed() {
+    let versions =
+        |alpha| [version("v1alpha1", alpha, false), version("v1beta1", true, false), version("v1beta2", true, true)];
+    let site = Site::new("ap11", &versions(true)).await;
+    site.lamps_through("v1alpha1").await;
+    site.apply("v1beta1", 0, "a", "new-tool", 40).await;
+    site.set_versions(&versions(false)).await;
+    let before = site.lamps("v1beta2").await;
+
+    let manager = site.manager(&[]).await;
+    site.until_settled().await;
+    let lamps = site.lamps("v1beta2").await;
+    let of = |manager: &str, version: &str| vec![(manager.to_owned(), format!("{}/{version}", site.group))];
+    assert_eq!(records(&lamps["a"]), of("new-tool", "v1beta1"), "the record of a served version stays alone");
+    for name in ["b", "stuck"] {
+        assert_eq!(records(&lamps[name]), of("old-tool", "v1beta2"));
+        let seed = &lamps[name].metadata.managed_fields.as_ref().unwrap()[0];
+        assert_eq!(seed.operation.as_deref(), Some("Apply"));
+        assert_eq!(seed.fields_v1.as_ref().unwrap().0, json!({"f:metadata": {"f:name": {}}}));
+        assert_eq!(lamps[name].data, before[name].data);
+    }
+    assert_eq!(
+        manager.take(),
+        expected(&[
+            ("get customresourcedefinitions", 1),
+            ("list customresourcedefinitions", 1),
+            ("list lamps", 1),
+            ("patch customresourcedefinitions", 1),
+            ("patch lamps", 3),
+            ("watch customresourcedefinitions", 1),
+        ])
+    );
+    // What the seed is for: the next who applies owns what it applies, and nothing else.
+    site.apply("v1beta2", 1, "b", "new-tool", 60).await;
+    let lamp = &site.lamps("v1beta2").await["b"];
+    let mut managers: Vec<_> = records(lamp).into_iter().map(|(manager, _)| manager).collect();
+    managers.sort();
+    assert_eq!(managers, ["new-tool", "old-tool"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
+async fn ap_8_k_125_a_skipped_phase_is_left_out() {
+    let site = Site::new("ap8", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
+    site.lamps_through("v1beta1").await;
+    site.set_versions(&[version("v1beta1", false, false), version("v1beta2", true, true)]).await;
+
+    let manager = site.manager(&[Phase::StorageVersionMigration]).await;
+    let definition = site.until_settled().await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]));
+    let took = manager.take();
+    assert!(took.contains(&("patch lamps".to_owned(), 3)), "{took:?}");
+    assert!(!took.iter().any(|(request, _)| request.ends_with("/status")), "{took:?}");
+    drop(manager);
+
+    site.poke("0").await;
+    let manager = site.manager(&[Phase::CleanupManagedFields]).await;
+    let definition = site.until_settled().await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta2"]));
+    let took = manager.take();
+    assert!(took.contains(&("patch lamps/status".to_owned(), 3)), "{took:?}");
+    assert!(!took.iter().any(|(request, _)| request == "patch lamps"), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
+async fn p_87_without_permission_nothing_is_declared_clean_and_nobody_waits() {
+    let site = Site::new("p87", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
+    site.lamps_through("v1beta1").await;
+    site.set_versions(&[version("v1beta1", true, false), version("v1beta2", true, true)]).await;
+    let kubeconfig = Kubeconfig::read_from(std::env::var("CAPM3_TEST_KUBECONFIG").unwrap()).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    config.auth_info.impersonate = Some(site.group.to_owned());
+    let client = client_of(config, &ClientOptions::default()).unwrap();
+
+    // Not even the definitions can be watched: no other controller is held up by that.
+    drop(site.manager_with(client.clone(), &[]).await);
+
+    let rbac = "rbac.authorization.k8s.io/v1";
+    let rules = json!([{"apiGroups": ["apiextensions.k8s.io"], "resources": ["*"], "verbs": ["*"]}]);
+    create(
+        &site.client,
+        rbac,
+        "ClusterRole",
+        "clusterroles",
+        json!({"metadata": {"name": site.group}, "rules": rules}),
+    )
+    .await;
+    create(
+        &site.client,
+        rbac,
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+        json!({
+            "metadata": {"name": site.group},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": site.group},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": site.group}],
+        }),
+    )
+    .await;
+    let manager = site.manager_with(client, &[]).await;
+    manager.until_asked("list lamps", 1).await;
+    sleep(Duration::from_secs(1)).await; // longer than a write that would follow
+    let definition = site.until("it as it was", |_| true).await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]));
+    assert_eq!(definition["metadata"]["annotations"][NOTE], Value::Null);
+    let took = manager.take();
+    assert!(took.contains(&("list lamps".to_owned(), 1)), "{took:?}");
+    assert!(!took.iter().any(|(request, _)| request.starts_with("patch")), "{took:?}");
+}
