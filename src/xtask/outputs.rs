@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::flavours::{CLASSES, FLAVOURS};
-use crate::packaging::{INFRASTRUCTURE, IPAM, Provider, VERSION};
+use crate::packaging::{Certificates, INFRASTRUCTURE, IPAM, Provider, VERSION};
 use crate::{argocd, host_crds, pages, yaml};
 
 /// Folders in which nothing but generated files lives.
@@ -31,8 +31,11 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
     }
     for provider in [&INFRASTRUCTURE, &IPAM] {
         let folder = release(provider);
-        files.push((folder.join(provider.components), yaml::documents(&provider.objects()?)?));
-        files.push((folder.join("metadata.yaml"), METADATA.to_owned()));
+        for certificates in [Certificates::CertManager, Certificates::SelfSigned] {
+            let text = yaml::documents(&provider.objects(certificates)?)?;
+            files.push((folder.join(provider.components(certificates)), text));
+        }
+        files.push((folder.join("metadata.yaml"), metadata(provider)));
     }
     for (name, text) in TEMPLATES {
         files.push((release(&INFRASTRUCTURE).join(name), text.to_owned()));
@@ -49,6 +52,12 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
     Ok(files)
 }
 
+/// The Go address manager is one series ahead of the infrastructure provider (K-102).
+fn metadata(provider: &Provider) -> String {
+    let ahead = "releaseSeries:\n- {major: 1, minor: 15, contract: v1beta2}\n";
+    if provider.label == IPAM.label { METADATA.replacen("releaseSeries:\n", ahead, 1) } else { METADATA.to_owned() }
+}
+
 fn release(provider: &Provider) -> PathBuf {
     PathBuf::from("clusterctl").join(provider.label).join(VERSION)
 }
@@ -59,7 +68,9 @@ fn settings() -> Value {
         json!({
             "name": "metal3",
             "type": kind,
-            "url": format!("${{CLUSTERCTL_REPOSITORY_PATH}}/{}/latest/{}", provider.label, provider.components),
+            "url": format!(
+                "${{CLUSTERCTL_REPOSITORY_PATH}}/{}/latest/{}", provider.label, provider.components(Certificates::CertManager)
+            ),
         })
     };
     json!({"providers": [entry(&INFRASTRUCTURE, "InfrastructureProvider"), entry(&IPAM, "IPAMProvider")]})

@@ -1,14 +1,24 @@
 //! The components files of both providers: everything `clusterctl init` installs
 //! (docs/spec/remediation-webhooks-packaging.md section 6 with PH-1, PH-4, PH-5, PH-6; capi-contract.md 4.1 to 4.3).
 //!
-//! One description serves both; the two files share no object (K-94).
+//! One description serves both; the two files share no object (K-94). Each file exists twice: with certificates of cert-manager's,
+//! which is what clusterctl installs, and for managers that sign their own.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 /// Release of both providers (design: parity with 1.14, above its patches).
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+const INJECT: &str = "cert-manager.io/inject-ca-from";
+const PHASES: [&str; 2] = ["Mutating", "Validating"];
 const REGISTRY: &str = "${CAPM3_IMAGE_REGISTRY:=registry.local/capm3}";
+
+/// Where the certificate comes from that webhooks are served with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Certificates {
+    CertManager,
+    SelfSigned,
+}
 
 /// What differs between the two providers.
 pub struct Provider {
@@ -20,7 +30,10 @@ pub struct Provider {
     extra_args: &'static [&'static str],
     diagnostics: (&'static str, &'static str),
     fast_track: bool,
-    pub components: &'static str,
+    /// Name of the container port that webhooks are served on.
+    webhook_port: &'static str,
+    /// Name of the components file without its ending.
+    components: &'static str,
     webhooks: &'static [Webhook],
 }
 
@@ -42,7 +55,8 @@ pub const INFRASTRUCTURE: Provider = Provider {
     extra_args: &["--enable-bmh-name-based-preallocation=${ENABLE_BMH_NAME_BASED_PREALLOCATION:=false}"],
     diagnostics: ("CAPM3_DIAGNOSTICS_ADDRESS", "CAPM3_INSECURE_DIAGNOSTICS"),
     fast_track: true,
-    components: "infrastructure-components.yaml",
+    webhook_port: "webhook-server",
+    components: "infrastructure-components",
     webhooks: &[
         webhook("metal3cluster", "metal3clusters", true),
         webhook("metal3clustertemplate", "metal3clustertemplates", false),
@@ -64,7 +78,8 @@ pub const IPAM: Provider = Provider {
     extra_args: &[],
     diagnostics: ("IPAM_DIAGNOSTICS_ADDRESS", "IPAM_INSECURE_DIAGNOSTICS"),
     fast_track: false,
-    components: "ipam-components.yaml",
+    webhook_port: "ipam-webhook",
+    components: "ipam-components",
     webhooks: &[
         webhook("ipaddress", "ipaddresses", true),
         webhook("ipclaim", "ipclaims", true),
@@ -81,26 +96,44 @@ impl Provider {
         if self.fast_track { ("infrastructure.cluster.x-k8s.io", "v1beta2") } else { ("ipam.metal3.io", "v1alpha1") }
     }
 
+    pub fn components(&self, certificates: Certificates) -> String {
+        let suffix = if certificates == Certificates::SelfSigned { "-self-signed" } else { "" };
+        format!("{}{suffix}.yaml", self.components)
+    }
+
     /// Every object of the components file, labelled, in the order they are installed.
-    pub fn objects(&self) -> Result<Vec<Value>> {
-        let crds = if self.fast_track { capm3_api::crds::infrastructure() } else { capm3_api::crds::ipam() };
+    pub fn objects(&self, certificates: Certificates) -> Result<Vec<Value>> {
         let mut objects = vec![self.namespace()];
-        for crd in crds {
+        for crd in self.crds() {
             objects.push(serde_json::to_value(crd).context("serialise a CRD")?);
         }
-        objects.extend(self.rbac());
+        objects.extend(self.rbac(certificates));
         if self.fast_track {
             objects.push(self.fast_track_settings());
         }
-        objects.extend([self.service(), self.deployment(), self.issuer(), self.certificate()]);
-        objects.extend(["Mutating", "Validating"].map(|phase| self.webhook_configuration(phase)));
+        objects.extend([self.service(), self.deployment(certificates)]);
+        if certificates == Certificates::CertManager {
+            objects.extend([self.issuer(), self.certificate()]);
+        }
+        objects.extend(PHASES.map(|phase| self.webhook_configuration(phase)));
         for object in &mut objects {
             object["metadata"]["labels"]["cluster.x-k8s.io/provider"] = self.label.into();
             if object["kind"] == "CustomResourceDefinition" {
                 object.as_object_mut().map(|crd| crd.remove("status"));
             }
+            let annotations = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut);
+            if let Some(annotations) = annotations.filter(|_| certificates == Certificates::SelfSigned) {
+                annotations.remove(INJECT);
+                if annotations.is_empty() {
+                    object["metadata"].as_object_mut().map(|metadata| metadata.remove("annotations"));
+                }
+            }
         }
         Ok(objects)
+    }
+
+    fn crds(&self) -> Vec<capm3_api::k8s::CustomResourceDefinition> {
+        if self.fast_track { capm3_api::crds::infrastructure() } else { capm3_api::crds::ipam() }
     }
 
     fn namespace(&self) -> Value {
@@ -114,17 +147,25 @@ impl Provider {
         json!({"name": name, "namespace": self.namespace, "labels": {}})
     }
 
-    fn rbac(&self) -> Vec<Value> {
+    fn rbac(&self, certificates: Certificates) -> Vec<Value> {
         let account = self.name("manager");
         let subjects = json!([{"kind": "ServiceAccount", "name": account, "namespace": self.namespace}]);
-        let rules = if self.fast_track { crate::rbac::infrastructure() } else { crate::rbac::ipam() };
+        let mut rules = if self.fast_track { crate::rbac::infrastructure() } else { crate::rbac::ipam() };
+        let mut own = crate::rbac::leader_election();
+        if certificates == Certificates::SelfSigned {
+            // IPAM's kinds have one version: nothing of theirs is ever converted.
+            let crds = if self.fast_track { &capm3_api::crds::INFRA_CRDS[..] } else { &[] };
+            let configurations = PHASES.map(|phase| self.configuration_name(phase));
+            rules.extend(crate::rbac::self_signed(crds, &configurations.each_ref().map(String::as_str)));
+            own.extend(crate::rbac::self_signed_namespaced(&self.name("webhook-service-cert")));
+        }
         let (cluster, leader) = (self.name("manager-role"), self.name("leader-election-role"));
         let api = "rbac.authorization.k8s.io/v1";
         let refers =
             |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
         vec![
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": self.metadata(&account)}),
-            json!({"apiVersion": api, "kind": "Role", "metadata": self.metadata(&leader), "rules": crate::rbac::leader_election()}),
+            json!({"apiVersion": api, "kind": "Role", "metadata": self.metadata(&leader), "rules": own}),
             json!({"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": cluster, "labels": {}}, "rules": rules}),
             json!({
                 "apiVersion": api, "kind": "RoleBinding", "metadata": self.metadata(&self.name("leader-election-rolebinding")),
@@ -152,17 +193,20 @@ impl Provider {
     fn service(&self) -> Value {
         json!({
             "apiVersion": "v1", "kind": "Service", "metadata": self.metadata(&self.name("webhook-service")),
-            "spec": {"ports": [{"port": 443, "targetPort": "webhook-server"}], "selector": self.selector()},
+            "spec": {"ports": [{"port": 443, "targetPort": self.webhook_port}], "selector": self.selector()},
         })
     }
 
-    fn deployment(&self) -> Value {
+    fn deployment(&self, certificates: Certificates) -> Value {
         let (address, insecure) = self.diagnostics;
         let mut args = vec![
             format!("--controllers={}", self.controllers),
             "--leader-elect=true".to_owned(),
             "--webhook-port=9443".to_owned(),
         ];
+        if certificates == Certificates::SelfSigned {
+            args.push("--self-signed".to_owned());
+        }
         args.extend(self.extra_args.iter().map(|&arg| arg.to_owned()));
         args.push(format!("--diagnostics-address=${{{address}:=:8443}}"));
         args.push(format!("--insecure-diagnostics=${{{insecure}:=false}}"));
@@ -181,7 +225,7 @@ impl Provider {
                 {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
                 {"name": "POD_NAME", "valueFrom": field("metadata.name")},
             ],
-            "ports": [port("webhook-server", 9443), port("healthz", 9440), port("metrics", 8443)],
+            "ports": [port(self.webhook_port, 9443), port("healthz", 9440), port("metrics", 8443)],
             "readinessProbe": probe("/readyz"),
             "livenessProbe": probe("/healthz"),
             "securityContext": {
@@ -193,14 +237,26 @@ impl Provider {
                 "runAsGroup": 65532,
             },
             "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": [{
-                "name": "cert", "mountPath": "/tmp/k8s-webhook-server/serving-certs", "readOnly": true,
-            }],
         });
         if self.fast_track {
             container["envFrom"] = json!([{"configMapRef": {"name": self.name("capm3fasttrack-configmap")}}]);
         }
         let tolerate = |role: &str| json!({"effect": "NoSchedule", "key": format!("node-role.kubernetes.io/{role}")});
+        let mut pod = json!({
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "serviceAccountName": self.name("manager"),
+            "terminationGracePeriodSeconds": 10,
+            "tolerations": [tolerate("master"), tolerate("control-plane")],
+        });
+        if certificates == Certificates::CertManager {
+            container["volumeMounts"] = json!([{
+                "name": "cert", "mountPath": "/tmp/k8s-webhook-server/serving-certs", "readOnly": true,
+            }]);
+            pod["volumes"] = json!([{
+                "name": "cert", "secret": {"defaultMode": 420, "secretName": self.name("webhook-service-cert")},
+            }]);
+        }
+        pod["containers"] = json!([container]);
         let mut metadata = self.metadata(&self.name("controller-manager"));
         metadata["labels"] = labels.clone();
         json!({
@@ -218,17 +274,7 @@ impl Provider {
                             "prometheus.io/scrape": "true",
                         },
                     },
-                    "spec": {
-                        "containers": [container],
-                        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                        "serviceAccountName": self.name("manager"),
-                        "terminationGracePeriodSeconds": 10,
-                        "tolerations": [tolerate("master"), tolerate("control-plane")],
-                        "volumes": [{
-                            "name": "cert",
-                            "secret": {"defaultMode": 420, "secretName": self.name("webhook-service-cert")},
-                        }],
-                    },
+                    "spec": pod,
                 },
             },
         })
@@ -251,6 +297,10 @@ impl Provider {
                 "secretName": self.name("webhook-service-cert"),
             },
         })
+    }
+
+    fn configuration_name(&self, phase: &str) -> String {
+        self.name(&format!("{}-webhook-configuration", phase.to_lowercase()))
     }
 
     fn webhook_configuration(&self, phase: &str) -> Value {
@@ -285,10 +335,10 @@ impl Provider {
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": format!("{phase}WebhookConfiguration"),
             "metadata": {
-                "name": self.name(&format!("{}-webhook-configuration", phase.to_lowercase())),
+                "name": self.configuration_name(phase),
                 "labels": {},
                 "annotations": {
-                    "cert-manager.io/inject-ca-from": format!("{}/{}", self.namespace, self.name("serving-cert")),
+                    INJECT: format!("{}/{}", self.namespace, self.name("serving-cert")),
                 },
             },
             "webhooks": entries,

@@ -64,7 +64,6 @@ pub fn leader_election() -> Vec<Value> {
 
 /// What `--self-signed` needs in the whole cluster: the bundles of our own definitions and webhook configurations, by name.
 /// `crds` are those that convert; without any, the first rule falls away.
-#[allow(dead_code, reason = "for the components without cert-manager")]
 pub fn self_signed(crds: &[&str], configurations: &[&str]) -> Vec<Value> {
     let verbs = &["get", "list", "watch", "patch"];
     let crds = named("apiextensions.k8s.io", &["customresourcedefinitions"], crds, verbs);
@@ -75,7 +74,6 @@ pub fn self_signed(crds: &[&str], configurations: &[&str]) -> Vec<Value> {
 
 /// What `--self-signed` needs in the manager's own namespace: the Secret of its certificate. It is read from the API server, so
 /// the Deployment mounts nothing.
-#[allow(dead_code, reason = "for the components without cert-manager")]
 pub fn self_signed_namespaced(secret: &str) -> Vec<Value> {
     let held = named("", &["secrets"], &[secret], &["get", "list", "watch", "patch"]);
     std::iter::once(rule(&[""], &["secrets"], &["create"])).chain(held).collect()
