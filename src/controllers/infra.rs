@@ -1,9 +1,11 @@
 //! The infrastructure provider: which controllers it consists of.
 
+use capm3_api::crds::INFRA_CRDS;
 use capm3_remote::Workloads;
 use capm3_runtime::{Setup, user_agent};
 
-use crate::{cluster, data, machine, machine_template};
+use crate::migration::Phase;
+use crate::{cluster, data, machine, machine_template, migration};
 
 /// Registers every controller of the infrastructure provider.
 pub fn register(setup: &mut Setup) {
@@ -14,4 +16,9 @@ pub fn register(setup: &mut Setup) {
     machine::register(setup, &workloads);
     machine_template::register(setup);
     data::register(setup);
+}
+
+/// Registers the migration of the objects of all nine kinds, by the literal names of their definitions (P-83).
+pub fn register_migration(setup: &mut Setup, skipped: &[Phase]) {
+    migration::register(setup, &INFRA_CRDS, skipped);
 }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use capm3_controllers::migration::Phase;
 use clap::{ArgAction, Parser};
 
 /// Runs Metal3 as a Cluster API provider: the infrastructure, the address manager, or both.
@@ -95,9 +96,9 @@ pub(crate) struct Flags {
     #[arg(long, value_delimiter = ',')]
     pub(crate) tls_cipher_suites: Vec<String>,
 
-    /// Accepted: StorageVersionMigration or CleanupManagedFields, repeatable; there is no migrator yet that they would skip.
-    #[arg(long, value_parser = ["StorageVersionMigration", "CleanupManagedFields"], action = ArgAction::Append)]
-    pub(crate) skip_crd_migration_phases: Vec<String>,
+    /// What is left out when a definition changes: StorageVersionMigration or CleanupManagedFields; give it twice for both.
+    #[arg(long, action = ArgAction::Append)]
+    pub(crate) skip_crd_migration_phases: Vec<Phase>,
 
     /// Kubeconfig of the management cluster; else KUBECONFIG, the pod's service account, the home directory.
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -301,6 +302,28 @@ mod tests {
         assert_eq!(parse(&["--v=4"]).unwrap().verbosity, 4);
         assert_eq!(parse(&["--sync-period=1m30s"]).unwrap().sync_period.as_secs(), 90);
         assert_eq!(parse(&["--controllers=ipam"]).unwrap().controllers, [Provider::Ipam]);
+    }
+
+    #[test]
+    fn ap_8_phases_are_skipped_by_name_and_anything_else_ends_the_start() {
+        let skipped = |flags: &[&str]| parse(flags).map(|flags| flags.skip_crd_migration_phases);
+        let (migration, cleanup) =
+            ("--skip-crd-migration-phases=StorageVersionMigration", "--skip-crd-migration-phases=CleanupManagedFields");
+        assert_eq!(skipped(&[]), Ok(vec![]));
+        assert_eq!(skipped(&[cleanup]), Ok(vec![Phase::CleanupManagedFields]));
+        assert_eq!(
+            skipped(&[migration, cleanup]),
+            Ok(vec![Phase::StorageVersionMigration, Phase::CleanupManagedFields])
+        );
+        for wrong in ["All", "", "StorageVersionMigration,CleanupManagedFields"] {
+            let said = skipped(&[&format!("--skip-crd-migration-phases={wrong}")]).unwrap_err();
+            assert!(said.contains("--skip-crd-migration-phases"), "{said}");
+        }
+        assert!(
+            skipped(&["--skip-crd-migration-phases", "All"])
+                .unwrap_err()
+                .contains("one of StorageVersionMigration, CleanupManagedFields")
+        );
     }
 
     #[test]

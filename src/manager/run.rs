@@ -72,7 +72,7 @@ pub(crate) async fn run(flags: Flags, signalled: CancellationToken) -> Result<()
             tasks: base.clone(),
         };
         let mut setup = Setup::new(parts, controller_options(&flags));
-        register(*provider, &mut setup);
+        register(*provider, &flags, &mut setup);
         let candidate = if flags.leader_elect {
             let key = Key::new(client.default_namespace(), provider.lease());
             let options = LeaseOptions {
@@ -187,9 +187,12 @@ fn providers(flags: &Flags) -> Result<Vec<Provider>> {
     if chosen.is_empty() { bail!("--controllers names none") } else { Ok(chosen) }
 }
 
-fn register(provider: Provider, setup: &mut Setup) {
+fn register(provider: Provider, flags: &Flags, setup: &mut Setup) {
     match provider {
-        Provider::Infra => capm3_controllers::infra::register(setup),
+        Provider::Infra => {
+            capm3_controllers::infra::register(setup);
+            capm3_controllers::infra::register_migration(setup, &flags.skip_crd_migration_phases);
+        }
         Provider::Ipam => capm3_controllers::ipam::register(setup),
     }
 }
@@ -252,20 +255,22 @@ fn serves(address: &str) -> bool {
     !address.is_empty() && address != "0"
 }
 
-/// Which kinds the start waits for, whenever that changes.
+/// Which kinds the start waits for, or which have gone since, whenever that changes.
 fn say_what_is_missing(hub: &Hub, tasks: &Tasks) {
     let (hub, stop) = (hub.clone(), tasks.stopping());
     tasks.spawn_finite(async move {
         let mut said = Vec::new();
         while stop.run_until_cancelled(tokio::time::sleep(SAY_AGAIN)).await.is_some() {
             let waiting = hub.waiting_for();
+            if waiting == said {
+                continue;
+            }
             if waiting.is_empty() {
-                return;
-            }
-            if waiting != said {
+                tracing::info!("every kind is served");
+            } else {
                 tracing::info!(kinds = waiting.join(", "), "controllers wait for kinds");
-                said = waiting;
             }
+            said = waiting;
         }
     });
 }

@@ -3,6 +3,7 @@
 //! Differences from the Go provider's roles: Secrets are not listed or watched, workload kinds (nodes, pods, volume attachments) are
 //! absent because workload clusters are reached through their kubeconfig, and nothing of Cluster API is written.
 
+use capm3_api::crds::INFRA_CRDS;
 use serde_json::{Value, json};
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -10,7 +11,7 @@ const PATCH: &[&str] = &["get", "list", "watch", "patch"];
 const MAKE: &[&str] = &["create", "delete", "get", "list", "watch", "patch"];
 
 pub fn infrastructure() -> Vec<Value> {
-    vec![
+    let mut rules = vec![
         rule(&[""], &["events"], &["create"]),
         rule(&[""], &["secrets"], &["create", "get", "patch"]),
         rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
@@ -40,7 +41,25 @@ pub fn infrastructure() -> Vec<Value> {
         rule(&["ipam.metal3.io"], &["ipclaims"], MAKE),
         rule(&["ipam.metal3.io"], &["ipaddresses"], READ),
         rule(&["metal3.io"], &["baremetalhosts"], PATCH),
-    ]
+    ];
+    rules.extend(migration());
+    rules
+}
+
+/// What bringing objects to the stored version needs beyond the above (P-22): our own definitions by name, and the kinds that
+/// nobody else here touches.
+fn migration() -> Vec<Value> {
+    let group = &["infrastructure.cluster.x-k8s.io"];
+    let visited = &["metal3clustertemplates", "metal3remediations", "metal3remediationtemplates"];
+    let ours = |resource, verbs| named("apiextensions.k8s.io", &[resource], &INFRA_CRDS, verbs);
+    let rules = [
+        Some(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"])),
+        ours("customresourcedefinitions", &["get", "patch"]),
+        ours("customresourcedefinitions/status", &["patch"]),
+        Some(rule(group, visited, &["get", "list", "patch"])),
+        Some(rule(group, &["metal3remediations/status", "metal3remediationtemplates/status"], &["patch"])),
+    ];
+    rules.into_iter().flatten().collect()
 }
 
 pub fn ipam() -> Vec<Value> {
