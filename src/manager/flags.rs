@@ -69,6 +69,10 @@ pub(crate) struct Flags {
     #[arg(long, default_value = "/tmp/k8s-webhook-server/serving-certs/")]
     pub(crate) webhook_cert_dir: PathBuf,
 
+    /// Do without cert-manager: sign the certificate here, keep it in a Secret and make the API server trust it.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    pub(crate) self_signed: bool,
+
     /// Address of /healthz and /readyz.
     #[arg(long, default_value = ":9440")]
     pub(crate) health_addr: String,
@@ -181,6 +185,22 @@ impl Provider {
         match self {
             Self::Infra => "controller-leader-election-capm3",
             Self::Ipam => "controller-leader-election-ipam-capm3",
+        }
+    }
+
+    /// What the names of all its objects begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Infra => "capm3",
+            Self::Ipam => "ipam",
+        }
+    }
+
+    /// Value of clusterctl's label on all its objects.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Infra => "infrastructure-metal3",
+            Self::Ipam => "ipam-metal3",
         }
     }
 

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use capm3_api::crds::INFRA_CRDS;
+use capm3_api::names::label;
 use capm3_runtime::{
     Candidate, Certificate, ClientOptions, Clock, Controller, Dice, Health, Hub, HubOptions, Key, LeaseError,
-    LeaseOptions, Metrics, Options, Parts, Recorder, Setup, SystemClock, SystemDice, Tasks, TlsPolicy, check_tls,
-    connect, diagnostics, listen, observed, spawn_http, spawn_tls, user_agent,
+    LeaseOptions, Limits, Metrics, Options, Parts, Recorder, SelfSigned, Setup, SystemClock, SystemDice, Tasks,
+    TlsPolicy, check_tls, connect, diagnostics, listen, observed, spawn_http, spawn_tls, user_agent,
 };
 use capm3_webhook::Which;
 use futures::FutureExt;
@@ -219,27 +221,50 @@ async fn start_servers(
         let address = format!(":{}", flags.webhook_port);
         let listener = listen(&address).await.with_context(|| format!("cannot listen on {address} for webhooks"))?;
         let own = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr()?.port()));
-        let directory = flags.webhook_cert_dir.clone();
-        let certificate = Certificate::of_directory(directory, policy.clone(), metrics, tasks);
-        spawn_tls(listener, observed(capm3_webhook::router(webhooks(flags)), metrics.clone()), certificate, tasks);
+        let certificate = if flags.self_signed {
+            let keeper = self_signed(flags, client.default_namespace())?;
+            keeper.spawn(client, policy.clone(), Arc::new(SystemClock), metrics, tasks)
+        } else {
+            Certificate::of_directory(flags.webhook_cert_dir.clone(), policy.clone(), metrics, tasks)
+        };
+        let router = observed(capm3_webhook::measured_router(webhooks(flags), metrics), metrics.clone());
+        spawn_tls(listener, router, certificate, Limits::default(), tasks);
         health = health.check("webhook", move || check_tls(own));
     }
     if serves(&flags.health_addr) {
         let address = &flags.health_addr;
         let listener = listen(address).await.with_context(|| format!("cannot listen on {address} for health"))?;
-        spawn_http(listener, health.router(), tasks);
+        spawn_http(listener, health.router(), Limits::default(), tasks);
     }
     if serves(&flags.diagnostics_address) {
         let address = &flags.diagnostics_address;
         let listener = listen(address).await.with_context(|| format!("cannot listen on {address} for diagnostics"))?;
         if flags.insecure_diagnostics {
-            spawn_http(listener, diagnostics(metrics.clone(), None), tasks);
+            spawn_http(listener, diagnostics(metrics.clone(), None), Limits::default(), tasks);
         } else {
             let certificate = Certificate::self_signed(policy, vec!["localhost".to_owned()])?;
-            spawn_tls(listener, diagnostics(metrics.clone(), Some(client.clone())), certificate, tasks);
+            let router = diagnostics(metrics.clone(), Some(client.clone()));
+            spawn_tls(listener, router, certificate, Limits::default(), tasks);
         }
     }
     Ok(())
+}
+
+/// Names as in the components files. With both providers in one process there is one certificate, kept in the first one's Secret.
+fn self_signed(flags: &Flags, namespace: &str) -> Result<SelfSigned> {
+    let providers = providers(flags)?;
+    let name = |provider: &Provider, suffix: &str| format!("{}-{suffix}", provider.prefix());
+    let configurations =
+        |provider| ["mutating", "validating"].map(|phase| name(provider, &format!("{phase}-webhook-configuration")));
+    let infra = providers.contains(&Provider::Infra);
+    Ok(SelfSigned {
+        secret: Key::new(namespace, name(&providers[0], "webhook-service-cert")),
+        labels: [(label::PROVIDER.to_owned(), providers[0].label().to_owned())].into(),
+        services: providers.iter().map(|provider| Key::new(namespace, name(provider, "webhook-service"))).collect(),
+        // IPAM's kinds have one version: nothing of theirs is ever converted.
+        definitions: INFRA_CRDS.iter().filter(|_| infra).map(|&name| name.to_owned()).collect(),
+        configurations: providers.iter().flat_map(configurations).collect(),
+    })
 }
 
 fn webhooks(flags: &Flags) -> Which {

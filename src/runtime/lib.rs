@@ -5,6 +5,7 @@
 //! keeps are those of the house: no global state, no panic that ends a worker, no write without a reason, and no clock or die
 //! but the ones handed in.
 
+mod authority;
 mod client;
 mod clock;
 mod controller;
@@ -15,6 +16,7 @@ mod metrics;
 mod object;
 mod queue;
 mod read;
+mod self_signed;
 mod serve;
 mod setup;
 mod store;
@@ -32,7 +34,8 @@ pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use object::{Key, Object, key_of};
 pub use queue::Queue;
 pub use read::{ListOptions, ReadError, Reader};
-pub use serve::{Health, check_tls, diagnostics, listen, observed, spawn_http, spawn_tls};
+pub use self_signed::SelfSigned;
+pub use serve::{Health, Limits, check_tls, diagnostics, listen, observed, spawn_http, spawn_tls};
 pub use setup::{Options, Parts, Setup};
 pub use store::{Change, Store};
 pub use tasks::Tasks;

@@ -1,6 +1,7 @@
 //! The servers of a manager: webhooks over TLS, health over plain HTTP, diagnostics over either.
 //!
-//! Headers have a deadline, handshakes too, and a stop lets requests finish. Metrics are shown over TLS to who may read them
+//! Whatever the other side does or leaves undone has a deadline, and connections have a number, so that strangers cost a
+//! bounded amount of each; a stop lets requests finish. Metrics are shown over TLS to who may read them
 //! (TokenReview, then SubjectAccessReview for the path), or in plain where the flag says so.
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,6 +21,7 @@ use axum::routing::get;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
@@ -29,20 +32,52 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 
 use crate::controller::chain;
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::tasks::Tasks;
 use crate::tls::Certificate;
 use crate::write::{WriteError, Writer};
 
-/// Longer than the 90 seconds for which Go's clients keep an idle connection: they should be the ones to close it.
-const HEADER_DEADLINE: Duration = Duration::from_secs(100);
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What one server takes on, and how long it waits for the other side.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections; further ones wait in the kernel until one ends.
+    pub connections: usize,
+    pub handshake: Duration,
+    /// From the handshake to the first request's headers.
+    pub first_request: Duration,
+    /// From an answer to the next request's headers.
+    pub next_request: Duration,
+    /// From a request's headers to its answer; reading its body counts.
+    pub answer: Duration,
+    /// For the other side to take something of an answer.
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            handshake: Duration::from_secs(10),
+            first_request: Duration::from_secs(10),
+            // Longer than the 90 seconds for which Go's clients keep an idle connection: they should be the ones to close it.
+            next_request: Duration::from_secs(100),
+            // The longest that an API server waits for a webhook.
+            answer: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Listens where a Go program would: `:9440` is every address, of both families where there are two.
 pub async fn listen(address: &str) -> io::Result<TcpListener> {
@@ -58,17 +93,17 @@ pub async fn listen(address: &str) -> io::Result<TcpListener> {
 }
 
 /// Serves over plain HTTP until the tasks stop.
-pub fn spawn_http(listener: TcpListener, router: Router, tasks: &Tasks) {
-    spawn(listener, router, tasks, |stream| async move { Some(stream) });
+pub fn spawn_http(listener: TcpListener, router: Router, limits: Limits, tasks: &Tasks) {
+    spawn(listener, router, limits, tasks, |stream| async move { Some(stream) });
 }
 
 /// Serves over TLS with whatever certificate is loaded at the time of a connection; without one, connections are dropped.
-pub fn spawn_tls(listener: TcpListener, router: Router, certificate: Certificate, tasks: &Tasks) {
-    spawn(listener, router, tasks, move |stream| {
+pub fn spawn_tls(listener: TcpListener, router: Router, certificate: Certificate, limits: Limits, tasks: &Tasks) {
+    spawn(listener, router, limits, tasks, move |stream| {
         let config = certificate.current();
         async move {
             let handshake = TlsAcceptor::from(config?).accept(stream);
-            match timeout(HANDSHAKE_DEADLINE, handshake).await {
+            match timeout(limits.handshake, handshake).await {
                 Ok(Ok(stream)) => Some(stream),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "TLS handshake failed");
@@ -83,6 +118,7 @@ pub fn spawn_tls(listener: TcpListener, router: Router, certificate: Certificate
 fn spawn<S, F>(
     listener: TcpListener,
     router: Router,
+    limits: Limits,
     tasks: &Tasks,
     prepare: impl Fn(TcpStream) -> F + Send + Sync + 'static,
 ) where
@@ -90,11 +126,16 @@ fn spawn<S, F>(
     F: Future<Output = Option<S>> + Send + 'static,
 {
     let (stop, connections) = (tasks.stopping(), tasks.clone());
+    let free = Arc::new(Semaphore::new(limits.connections));
     tasks.spawn("server", async move {
         loop {
-            let stream = match stop.run_until_cancelled(listener.accept()).await {
+            let next = async {
+                let slot = free.clone().acquire_owned().await;
+                listener.accept().await.map(|(stream, _)| (stream, slot))
+            };
+            let (stream, slot) = match stop.run_until_cancelled(next).await {
                 None => return,
-                Some(Ok((stream, _))) => stream,
+                Some(Ok(accepted)) => accepted,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await; // out of file descriptors, most likely
@@ -103,19 +144,46 @@ fn spawn<S, F>(
             };
             let (prepared, router, stop) = (prepare(stream), router.clone(), stop.clone());
             connections.spawn_finite(async move {
-                let Some(Some(stream)) = stop.run_until_cancelled(prepared).await else { return };
-                let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
-                let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    _ = connection.as_mut() => return,
-                    () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+                let _slot = slot;
+                if let Some(Some(stream)) = stop.run_until_cancelled(prepared).await {
+                    converse(stream, router, limits, stop).await;
                 }
-                let _ = connection.await;
             });
         }
     });
+}
+
+/// One connection, from its first request to its last.
+async fn converse<S>(stream: S, router: Router, limits: Limits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write));
+    let (router, asked) = (TowerToHyperService::new(router), AtomicBool::new(false));
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        let answer = router.call(request);
+        async move {
+            let late = || Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response());
+            timeout(limits.answer, answer).await.unwrap_or_else(|_| late())
+        }
+    });
+    let silence = async {
+        tokio::time::sleep(limits.first_request).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(limits.next_request);
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(Box::pin(stream)), service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = silence => return,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -306,22 +374,41 @@ pub fn observed(router: Router, metrics: Metrics) -> Router {
 }
 
 async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
-    const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    let path = request.uri().path().to_owned();
-    let webhook = [("webhook", path.as_str())];
-    let help = "Current number of admission requests being served.";
-    let in_flight = metrics.gauge("controller_runtime_webhook_requests_in_flight", help, &webhook);
-    in_flight.add(1.0);
-    let start = Instant::now();
+    let mut asked = Asked::new(metrics, request.uri().path().to_owned());
     let response = next.run(request).await;
-    in_flight.add(-1.0);
-    let help = "Histogram of the latency of processing admission requests.";
-    metrics.histogram("controller_runtime_webhook_latency_seconds", help, SECONDS, &webhook).observe(start.elapsed());
-    let code = response.status().as_u16().to_string();
-    let labels = [("code", code.as_str()), ("webhook", path.as_str())];
-    let help = "Total number of admission requests by HTTP status code.";
-    metrics.counter("controller_runtime_webhook_requests_total", help, &labels).inc();
+    asked.code = response.status();
     response
+}
+
+/// Counts when it goes, so that a request which is given up on is counted too.
+struct Asked {
+    metrics: Metrics,
+    path: String,
+    in_flight: Gauge,
+    start: Instant,
+    code: StatusCode,
+}
+
+impl Asked {
+    fn new(metrics: Metrics, path: String) -> Self {
+        let help = "Current number of admission requests being served.";
+        let in_flight = metrics.gauge("controller_runtime_webhook_requests_in_flight", help, &[("webhook", &path)]);
+        in_flight.add(1.0);
+        Self { metrics, path, in_flight, start: Instant::now(), code: StatusCode::REQUEST_TIMEOUT }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.in_flight.add(-1.0);
+        let webhook = ("webhook", self.path.as_str());
+        let help = "Histogram of the latency of processing admission requests.";
+        let took = self.metrics.histogram("controller_runtime_webhook_latency_seconds", help, SECONDS, &[webhook]);
+        took.observe(self.start.elapsed());
+        let help = "Total number of admission requests by HTTP status code.";
+        let labels = [("code", self.code.as_str()), webhook];
+        self.metrics.counter("controller_runtime_webhook_requests_total", help, &labels).inc();
+    }
 }
 
 /// What the kernel says about this process, when it says it.
@@ -367,7 +454,7 @@ mod tests {
         let health = Health::new()
             .check("lamp", || async { Ok(()) })
             .check("webhook", || async { Err("no certificate".to_owned()) });
-        spawn_http(listener, health.router(), &tasks);
+        spawn_http(listener, health.router(), Limits::default(), &tasks);
         assert_eq!(fetch(address, "/readyz/lamp").await, (200, "ok".into()));
         assert_eq!(fetch(address, "/healthz/webhook").await, (500, "no certificate".into()));
         assert_eq!(fetch(address, "/readyz").await, (500, "[+]lamp ok\n[-]webhook failed: no certificate\n".into()));
@@ -387,12 +474,12 @@ mod tests {
             }),
             "default",
         );
-        spawn_http(listener, diagnostics(Metrics::new(), Some(nobody)), &tasks);
+        spawn_http(listener, diagnostics(Metrics::new(), Some(nobody)), Limits::default(), &tasks);
         assert_eq!(fetch(address, "/metrics").await.0, 401, "without a token nobody is asked and nothing is shown");
 
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        spawn_http(listener, diagnostics(Metrics::new(), None), &tasks);
+        spawn_http(listener, diagnostics(Metrics::new(), None), Limits::default(), &tasks);
         let (code, page) = fetch(address, "/metrics").await;
         assert_eq!(code, 200);
         assert!(page.contains("process_resident_memory_bytes"), "{page}");
@@ -421,7 +508,7 @@ mod tests {
         let certificate = Certificate::of_directory(directory.clone(), policy, &Metrics::new(), &tasks);
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        spawn_tls(listener, Router::new(), certificate.clone(), &tasks);
+        spawn_tls(listener, Router::new(), certificate.clone(), Limits::default(), &tasks);
         until(address, false).await;
         let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(directory.join("tls.key"), signed.signing_key.serialize_pem()).unwrap();

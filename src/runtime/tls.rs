@@ -1,9 +1,10 @@
-//! TLS for our servers: the certificate of a directory, read again when its content changes, or one we sign ourselves.
+//! TLS for our servers: the certificate of a directory, read again when its content changes, one that [`crate::SelfSigned`]
+//! keeps, or one that lives as long as the process.
 //!
 //! A mounted Secret changes by swapping a symlink, which file watches miss; so the content is read every few seconds and
 //! compared. A pair that does not load is reported and the one before stays in use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::controller::chain;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::tasks::Tasks;
 
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -94,9 +95,7 @@ impl Certificate {
     /// `tls.crt` and `tls.key` of a directory, kept up to date by a task.
     pub fn of_directory(directory: PathBuf, policy: TlsPolicy, metrics: &Metrics, tasks: &Tasks) -> Self {
         let certificate = Self::default();
-        let count = |name, help| metrics.counter(name, help, &[]);
-        let reads = count("certwatcher_read_certificate_total", "Total number of certificate reads");
-        let errors = count("certwatcher_read_certificate_errors_total", "Total number of certificate read errors");
+        let Reads { reads, errors } = Reads::of(metrics);
         let (shown, stop) = (certificate.clone(), tasks.stopping());
         let task = async move {
             let (mut last, mut last_error) = (None, String::new());
@@ -104,9 +103,8 @@ impl Certificate {
                 reads.inc();
                 match read_pair(&directory).await {
                     Ok(pair) if last.as_ref() == Some(&pair) => {}
-                    Ok(pair) => match load(&directory, &policy, &pair) {
-                        Ok(config) => {
-                            let again = shown.0.write().replace(Arc::new(config)).is_some();
+                    Ok(pair) => match shown.load(&directory, &policy, &pair) {
+                        Ok(again) => {
                             tracing::info!(directory = %directory.display(), again, "serving certificate loaded");
                             (last, last_error) = (Some(pair), String::new());
                         }
@@ -123,6 +121,17 @@ impl Certificate {
         certificate
     }
 
+    /// Serves this pair from the next connection on; says whether it replaced another. `origin` is for messages.
+    pub(crate) fn load(&self, origin: &Path, policy: &TlsPolicy, pair: &Pair) -> Result<bool, TlsError> {
+        let broken = |name: &str| {
+            let path = origin.join(name);
+            move |source| TlsError::Pem { path, source }
+        };
+        let chain = pair.chain().map_err(broken("tls.crt"))?;
+        let config = policy.config(chain, pair.key().map_err(broken("tls.key"))?)?;
+        Ok(self.0.write().replace(Arc::new(config)).is_some())
+    }
+
     pub fn is_loaded(&self) -> bool {
         self.0.read().is_some()
     }
@@ -133,7 +142,7 @@ impl Certificate {
 }
 
 /// Once per kind of trouble, not every few seconds.
-fn complain(error: &TlsError, errors: &crate::metrics::Counter, last: &mut String) {
+fn complain(error: &TlsError, errors: &Counter, last: &mut String) {
     errors.inc();
     let words = chain(error);
     if words != *last {
@@ -142,29 +151,45 @@ fn complain(error: &TlsError, errors: &crate::metrics::Counter, last: &mut Strin
     }
 }
 
-/// Does not print, because of the key.
-#[derive(PartialEq, Eq)]
-struct Pair {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
+/// How often a certificate was read, under the names of controller-runtime's watcher.
+pub(crate) struct Reads {
+    pub(crate) reads: Counter,
+    pub(crate) errors: Counter,
 }
 
-async fn read_pair(directory: &std::path::Path) -> Result<Pair, TlsError> {
+impl Reads {
+    pub(crate) fn of(metrics: &Metrics) -> Self {
+        let count = |name, help| metrics.counter(name, help, &[]);
+        Self {
+            reads: count("certwatcher_read_certificate_total", "Total number of certificate reads"),
+            errors: count("certwatcher_read_certificate_errors_total", "Total number of certificate read errors"),
+        }
+    }
+}
+
+/// A certificate chain and its key in PEM. Does not print, because of the key.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+impl Pair {
+    pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, rustls_pki_types::pem::Error> {
+        CertificateDer::pem_slice_iter(&self.certificate).collect()
+    }
+
+    pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, rustls_pki_types::pem::Error> {
+        PrivateKeyDer::from_pem_slice(&self.key)
+    }
+}
+
+async fn read_pair(directory: &Path) -> Result<Pair, TlsError> {
     let read = async |name: &str| {
         let path = directory.join(name);
         tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path, source })
     };
     Ok(Pair { certificate: read("tls.crt").await?, key: read("tls.key").await? })
-}
-
-fn load(directory: &std::path::Path, policy: &TlsPolicy, pair: &Pair) -> Result<ServerConfig, TlsError> {
-    let broken = |name: &str| {
-        let path = directory.join(name);
-        move |source| TlsError::Pem { path, source }
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pair.certificate).collect();
-    let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(broken("tls.key"))?;
-    policy.config(chain.map_err(broken("tls.crt"))?, key)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{caught, patch};
+use crate::desk::Counted;
+use crate::patch;
 
 /// What a kind needs to pass through here.
 pub(crate) trait Kind: Admission + DeserializeOwned + Serialize {}
@@ -70,8 +71,8 @@ struct Answer {
     warnings: Vec<String>,
 }
 
-pub(crate) fn validate<K: Kind>(review: Value) -> Result<Value, String> {
-    respond(review, |request| {
+pub(crate) fn validate<K: Kind>(review: Value, counted: &Counted) -> Result<Value, String> {
+    respond(review, counted, |request| {
         let (object, old): (K, Option<K>) = match request.operation.as_str() {
             "CREATE" => (read(&request.object)?, None),
             "UPDATE" if request.old_object.is_null() => {
@@ -92,8 +93,8 @@ pub(crate) fn validate<K: Kind>(review: Value) -> Result<Value, String> {
     })
 }
 
-pub(crate) fn mutate<K: Kind>(review: Value) -> Result<Value, String> {
-    respond(review, |request| {
+pub(crate) fn mutate<K: Kind>(review: Value, counted: &Counted) -> Result<Value, String> {
+    respond(review, counted, |request| {
         if !matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
             return Ok(Answer::default());
         }
@@ -114,9 +115,14 @@ fn write<K: Kind>(object: &K) -> Result<Value, Refusal> {
 }
 
 /// The review with the response that `judge` comes to; a panic in it is an answer too.
-fn respond(review: Value, judge: impl FnOnce(&Request) -> Result<Answer, Refusal>) -> Result<Value, String> {
+fn respond(
+    review: Value,
+    counted: &Counted,
+    judge: impl FnOnce(&Request) -> Result<Answer, Refusal>,
+) -> Result<Value, String> {
     let Review { api_version, request } = serde_json::from_value(review).map_err(|error| error.to_string())?;
-    let outcome = caught(|| judge(&request)).unwrap_or_else(|panic| Err(Refusal::plain(500, "InternalError", panic)));
+    let outcome =
+        counted.caught(|| judge(&request)).unwrap_or_else(|panic| Err(Refusal::plain(500, "InternalError", panic)));
     let mut response = json!({"uid": request.uid, "allowed": outcome.is_ok()});
     match outcome {
         Ok(Answer { patch, warnings }) => {
@@ -142,12 +148,14 @@ fn respond(review: Value, judge: impl FnOnce(&Request) -> Result<Answer, Refusal
 
 #[cfg(test)]
 mod tests {
+    use capm3_runtime::Metrics;
+
     use super::*;
 
     #[test]
     fn w_4_a_panic_becomes_500() {
         let review = json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "operation": "CREATE"}});
-        let reply = respond(review, |_| panic!("went wrong")).unwrap();
+        let reply = respond(review, &Counted::new(&Metrics::new()), |_| panic!("went wrong")).unwrap();
         assert_eq!((&reply["response"]["uid"], &reply["response"]["allowed"]), (&json!("u"), &json!(false)));
         assert_eq!(reply["response"]["status"]["code"], 500);
         assert_eq!(reply["response"]["status"]["message"], "panic: went wrong");

@@ -1,17 +1,16 @@
 //! Admission and conversion over HTTP: reads a review, asks the pure functions of `capm3-api`, writes the answer.
 //!
 //! Whatever comes in gets an answer the API server understands: a body that is no review 400, an object that does not read
-//! 400 inside the review, a panic 500 (W-4). Rules: remediation-webhooks-packaging 3.1, ipam 2, api-types 7.
+//! 400 inside the review, a panic 500 (W-4). What is read and not yet answered is bounded for one request and for all
+//! together, because anybody who reaches the port may send. Rules: remediation-webhooks-packaging 3.1, ipam 2, api-types 7.
 
 mod admission;
 mod conversion;
+mod desk;
 mod patch;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
 use axum::routing::post;
 use capm3_api::infra::v1beta2::{
     Metal3Cluster, Metal3ClusterTemplate, Metal3Data, Metal3DataClaim, Metal3DataTemplate, Metal3Machine,
@@ -19,10 +18,14 @@ use capm3_api::infra::v1beta2::{
 };
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_api::validate::Admission;
-use serde_json::Value;
+use capm3_runtime::Metrics;
 
+use crate::desk::{Clerk, Desk};
+
+/// Two objects of the size that an API server takes, several times over.
+const MAX_ADMISSION: usize = 16 << 20;
 /// A list of many objects is converted in one request.
-const MAX_BODY: usize = 256 << 20;
+const MAX_CONVERSION: usize = 128 << 20;
 
 /// Whose webhooks to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,62 +37,60 @@ pub enum Which {
 
 /// Every path of the webhook configurations and of the CustomResourceDefinitions.
 pub fn router(which: Which) -> Router {
-    let mut router = Router::new().route("/convert", post(|body: Bytes| answer(body, conversion::review)));
+    measured_router(which, &Metrics::new())
+}
+
+/// The same, and counts what is converted and what panics.
+pub fn measured_router(which: Which, metrics: &Metrics) -> Router {
+    let desk = Desk::new(metrics);
+    let mut routes = Routes { router: Router::new(), desk };
+    routes.add("/convert", MAX_CONVERSION, conversion::review);
     if which != Which::Ipam {
-        router = mutating::<Metal3Cluster>(validating::<Metal3Cluster>(router));
-        router = validating::<Metal3ClusterTemplate>(router);
-        router = validating::<Metal3Machine>(router);
-        router = validating::<Metal3MachineTemplate>(router);
-        router = validating::<Metal3DataTemplate>(router);
-        router = validating::<Metal3DataClaim>(router);
-        router = validating::<Metal3Data>(router);
-        router = validating::<Metal3Remediation>(router);
-        router = mutating::<Metal3RemediationTemplate>(validating::<Metal3RemediationTemplate>(router));
+        routes.mutating::<Metal3Cluster>();
+        routes.validating::<Metal3Cluster>();
+        routes.validating::<Metal3ClusterTemplate>();
+        routes.validating::<Metal3Machine>();
+        routes.validating::<Metal3MachineTemplate>();
+        routes.validating::<Metal3DataTemplate>();
+        routes.validating::<Metal3DataClaim>();
+        routes.validating::<Metal3Data>();
+        routes.validating::<Metal3Remediation>();
+        routes.mutating::<Metal3RemediationTemplate>();
+        routes.validating::<Metal3RemediationTemplate>();
     }
     if which != Which::Infra {
-        router = mutating::<IPPool>(validating::<IPPool>(router));
-        router = mutating::<IPClaim>(validating::<IPClaim>(router));
-        router = mutating::<IPAddress>(validating::<IPAddress>(router));
+        routes.mutating::<IPPool>();
+        routes.validating::<IPPool>();
+        routes.mutating::<IPClaim>();
+        routes.validating::<IPClaim>();
+        routes.mutating::<IPAddress>();
+        routes.validating::<IPAddress>();
     }
-    router.layer(DefaultBodyLimit::max(MAX_BODY))
+    routes.router
 }
 
-fn validating<K: admission::Kind>(router: Router) -> Router {
-    router.route(&path::<K>("validate"), post(|body: Bytes| answer(body, admission::validate::<K>)))
+struct Routes {
+    router: Router,
+    desk: Desk,
 }
 
-fn mutating<K: admission::Kind>(router: Router) -> Router {
-    router.route(&path::<K>("mutate"), post(|body: Bytes| answer(body, admission::mutate::<K>)))
+impl Routes {
+    fn validating<K: admission::Kind>(&mut self) {
+        self.add(&path::<K>("validate"), MAX_ADMISSION, admission::validate::<K>);
+    }
+
+    fn mutating<K: admission::Kind>(&mut self) {
+        self.add(&path::<K>("mutate"), MAX_ADMISSION, admission::mutate::<K>);
+    }
+
+    fn add(&mut self, path: &str, longest: usize, clerk: Clerk) {
+        let desk = self.desk.clone();
+        let handler = move |body: Body| async move { desk.answer(body, longest, clerk).await };
+        self.router = std::mem::take(&mut self.router).route(path, post(handler));
+    }
 }
 
 fn path<K: Admission>(verb: &str) -> String {
     let (group, version, kind) = (K::group(&()), K::version(&()), K::kind(&()));
     format!("/{verb}-{}-{version}-{}", group.replace('.', "-"), kind.to_lowercase())
-}
-
-/// Parses, asks, answers. `review` gets the whole review and returns it with a response, or says what is no review in it.
-async fn answer(body: Bytes, review: fn(Value) -> Result<Value, String>) -> Response {
-    let parsed = serde_json::from_slice(&body).map_err(|error| error.to_string());
-    drop(body);
-    match parsed.and_then(|value| guarded(|| review(value))) {
-        Ok(review) => ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response(),
-        Err(why) => {
-            tracing::warn!(error = %why, "a request was no review");
-            (StatusCode::BAD_REQUEST, format!("not a review: {why}\n")).into_response()
-        }
-    }
-}
-
-/// Runs `f`; a panic in it becomes the error, so that the caller can still answer.
-fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).map_err(|panic| {
-        let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        tracing::error!(panic = said, "a webhook panicked");
-        format!("panic: {said}")
-    })
-}
-
-fn guarded(f: impl FnOnce() -> Result<Value, String>) -> Result<Value, String> {
-    caught(f).and_then(|result| result)
 }
