@@ -46,7 +46,7 @@ sim: ## The host operator's own tests.
 bench: ## Figures of the decisions and of conversion, with their bounds (release build).
 	cargo bench --quiet --package capm3-core --package capm3-api
 
-generate: ## Write crds/, clusterctl/ and the bed's host CRDs from the source.
+generate: ## Write crds/, clusterctl/, the reference pages and the bed's host CRDs from the source.
 	cargo xtask generate
 
 tools: bed ## Build the pinned Go programs of the bed into its cache.

@@ -10,9 +10,11 @@ use crate::k8s::{ObjectMeta, OwnerReference, Resource, Time};
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct NamespacedRef {
+    /// Name of the object.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Namespace of the object; the referrer's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub namespace: Option<String>,
@@ -23,8 +25,10 @@ pub struct NamespacedRef {
 #[serde(default, rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretRef {
+    /// Name of the Secret.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Namespace of the Secret; the referrer's own when absent, and no other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -33,16 +37,21 @@ pub struct SecretRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct V1Beta1Condition {
+    /// What the condition is about.
     #[serde(rename = "type")]
     pub type_: String,
+    /// `True`, `False` or `Unknown`.
     pub status: String,
     /// `Error`, `Warning` or `Info`; only when the status is not True.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
+    /// When the status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
+    /// Why, as one word that programs can rely on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Why, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -17,3 +17,4 @@ pub mod validate;
 
 pub use common::{NamespacedRef, SecretRef, V1Beta1Condition, owner_reference};
 pub use convert::{ConvertError, convert};
+pub use schema::in_words;

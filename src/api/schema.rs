@@ -22,6 +22,19 @@ pub(crate) mod patterns {
     pub(crate) const SUBNET: &str = r"((^((([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])\.){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))/([0-9]|[1-2][0-9]|3[0-2])$)|(^(([0-9a-fA-F]{1,4}:){7,7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:((:[0-9a-fA-F]{1,4}){1,6})|:((:[0-9a-fA-F]{1,4}){1,7}|:))/([0-9]|[0-9][0-9]|1[0-1][0-9]|12[0-8])$))";
 }
 
+/// A long pattern in words.
+pub fn in_words(pattern: &str) -> Option<&'static str> {
+    let words = [
+        (patterns::IPV4, "an IPv4 address"),
+        (patterns::IPV6, "an IPv6 address"),
+        (patterns::IP, "an IP address"),
+        (patterns::SUBNET, "a network, as address/prefix length"),
+        (patterns::CONDITION_TYPE, "a qualified name"),
+        (patterns::DNS1123, "a DNS name"),
+    ];
+    words.into_iter().find(|(known, _)| *known == pattern).map(|(_, words)| words)
+}
+
 /// Any JSON at all.
 pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"x-kubernetes-preserve-unknown-fields": true})
@@ -31,6 +44,11 @@ pub(crate) fn anything(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn anything_by_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true}})
 }
+
+const CHANGED: &str = "When the status last changed.";
+const MESSAGE: &str = "Why, for people.";
+const REASON: &str = "Why, as one word that programs can rely on.";
+const TYPE: &str = "What the condition is about.";
 
 /// metav1 conditions.
 pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
@@ -42,12 +60,17 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["lastTransitionTime", "message", "reason", "status", "type"],
             "properties": {
-                "lastTransitionTime": {"type": "string", "format": "date-time"},
-                "message": {"type": "string", "maxLength": 32768},
-                "observedGeneration": {"type": "integer", "x-format": "int64", "minimum": 0},
-                "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": patterns::REASON},
-                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-                "type": {"type": "string", "maxLength": 316, "pattern": patterns::CONDITION_TYPE},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": CHANGED},
+                "message": {"type": "string", "maxLength": 32768, "description": MESSAGE},
+                "observedGeneration": {
+                    "type": "integer", "x-format": "int64", "minimum": 0,
+                    "description": "The generation of the object that the condition is about.",
+                },
+                "reason": {
+                    "type": "string", "minLength": 1, "maxLength": 1024, "pattern": patterns::REASON, "description": REASON,
+                },
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it is so."},
+                "type": {"type": "string", "maxLength": 316, "pattern": patterns::CONDITION_TYPE, "description": TYPE},
             },
         },
     })
@@ -70,12 +93,15 @@ pub(crate) fn v1beta1_conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["lastTransitionTime", "status", "type"],
             "properties": {
-                "lastTransitionTime": {"type": "string", "format": "date-time"},
-                "message": {"type": "string", "minLength": 1, "maxLength": 10240},
-                "reason": {"type": "string", "minLength": 1, "maxLength": 256},
-                "severity": {"type": "string", "maxLength": 32},
-                "status": {"type": "string"},
-                "type": {"type": "string", "minLength": 1, "maxLength": 256},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "description": CHANGED},
+                "message": {"type": "string", "minLength": 1, "maxLength": 10240, "description": MESSAGE},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 256, "description": REASON},
+                "severity": {
+                    "type": "string", "maxLength": 32,
+                    "description": "`Error`, `Warning` or `Info`; only when the status is not `True`.",
+                },
+                "status": {"type": "string", "description": "Whether it is so: `True`, `False` or `Unknown`."},
+                "type": {"type": "string", "minLength": 1, "maxLength": 256, "description": TYPE},
             },
         },
     })
@@ -83,9 +109,17 @@ pub(crate) fn v1beta1_conditions(_: &mut SchemaGenerator) -> Schema {
 
 /// A core ObjectReference, replaced as a whole.
 pub(crate) fn object_reference(_: &mut SchemaGenerator) -> Schema {
-    let text = json!({"type": "string"});
-    let fields = ["apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid"];
-    let properties: Map<String, Value> = fields.into_iter().map(|field| (field.to_owned(), text.clone())).collect();
+    let fields = [
+        ("apiVersion", "API group and version of the object."),
+        ("fieldPath", "Nothing reads it."),
+        ("kind", "Kind of the object."),
+        ("name", "Name of the object."),
+        ("namespace", "Namespace of the object; the referrer's own when absent."),
+        ("resourceVersion", "Nothing reads it."),
+        ("uid", "Identity of the object when it was referred to."),
+    ];
+    let text = |(field, about): (&str, &str)| (field.to_owned(), json!({"type": "string", "description": about}));
+    let properties: Map<String, Value> = fields.into_iter().map(text).collect();
     json_schema!({"type": "object", "properties": properties, "x-kubernetes-map-type": "atomic"})
 }
 

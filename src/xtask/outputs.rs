@@ -10,7 +10,7 @@ use crate::packaging::{Certificates, INFRASTRUCTURE, IPAM, Provider, VERSION};
 use crate::{argocd, host_crds, pages, yaml};
 
 /// Folders in which nothing but generated files lives.
-pub const FOLDERS: [&str; 2] = ["crds", "clusterctl"];
+pub const FOLDERS: [&str; 3] = ["crds", "clusterctl", "docs/reference"];
 
 /// These are written by hand in `templates/` and copied into the release folder of the infrastructure provider; the other
 /// templates are made of parts.
@@ -23,11 +23,19 @@ const METADATA: &str = include_str!("../../metadata.yaml");
 
 pub fn all() -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    for crd in capm3_api::crds::infrastructure().into_iter().chain(capm3_api::crds::ipam()) {
-        let name = crd.metadata.name.clone().context("a CRD without a name")?;
-        let mut object = serde_json::to_value(crd).context("serialise a CRD")?;
-        object.as_object_mut().map(|crd| crd.remove("status"));
-        files.push((PathBuf::from(format!("crds/{name}.yaml")), yaml::documents(&[object])?));
+    for (title, page, crds) in [
+        ("Infrastructure kinds", "infrastructure", capm3_api::crds::infrastructure()),
+        ("Address kinds", "ipam", capm3_api::crds::ipam()),
+    ] {
+        let mut objects = Vec::new();
+        for crd in crds {
+            let name = crd.metadata.name.clone().context("a CRD without a name")?;
+            let mut object = serde_json::to_value(crd).context("serialise a CRD")?;
+            object.as_object_mut().map(|crd| crd.remove("status"));
+            files.push((PathBuf::from(format!("crds/{name}.yaml")), yaml::documents(&[&object])?));
+            objects.push(object);
+        }
+        files.push((format!("docs/reference/{page}.md").into(), pages::reference(title, &objects)?));
     }
     for provider in [&INFRASTRUCTURE, &IPAM] {
         let folder = release(provider);

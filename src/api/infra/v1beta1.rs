@@ -35,6 +35,7 @@ pub struct Metal3ClusterSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3ClusterStatus {
+    /// Conditions in the older dialect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::v1beta1_conditions")]
     pub conditions: Vec<V1Beta1Condition>,
@@ -54,6 +55,7 @@ pub struct Metal3ClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
+    /// Whether machines can be created; what `initialization.provisioned` is in v1beta2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
     /// Status in the newer dialect.
@@ -65,7 +67,9 @@ pub struct Metal3ClusterStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ApiEndpoint {
+    /// Host name or address.
     pub host: String,
+    /// Port; a Metal3Cluster without one gets 6443.
     pub port: i64,
 }
 
@@ -73,6 +77,7 @@ pub struct ApiEndpoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FailureDomain {
+    /// What else is worth knowing about the domain; Cluster API shows it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
     /// Whether control plane machines may be placed here.
@@ -84,6 +89,7 @@ pub struct FailureDomain {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct V1Beta2Status {
+    /// Conditions as v1beta2 has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -145,8 +151,10 @@ pub struct Metal3MachineSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3MachineStatus {
+    /// Addresses and names of the machine, as the host's hardware details tell them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<MachineAddress>,
+    /// Conditions in the older dialect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::v1beta1_conditions")]
     pub conditions: Vec<V1Beta1Condition>,
@@ -159,8 +167,10 @@ pub struct Metal3MachineStatus {
     /// When this status last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated: Option<Time>,
+    /// Secret the host gets its metadata from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta_data: Option<SecretRef>,
+    /// Secret the host gets its network data from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_data: Option<SecretRef>,
     /// The generation this status is about; -1 before anybody has looked.
@@ -170,12 +180,14 @@ pub struct Metal3MachineStatus {
     /// Never used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// Whether the host is provisioned; what `initialization.provisioned` is in v1beta2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
     /// Metal3Data rendered for this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_reference")]
     pub rendered_data: Option<ObjectReference>,
+    /// Secret the host gets its user data from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_data: Option<SecretRef>,
     /// Status in the newer dialect.
@@ -190,6 +202,7 @@ pub struct Image {
     /// Digest, or URL of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+    /// How the checksum is computed; for the host operator to choose when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["md5", "sha256", "sha512"]))]
     pub checksum_type: Option<String>,
@@ -197,6 +210,7 @@ pub struct Image {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["raw", "qcow2", "vdi", "vmdk", "live-iso"]))]
     pub format: Option<String>,
+    /// Where the image is.
     pub url: String,
 }
 
@@ -204,6 +218,7 @@ pub struct Image {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CustomDeploy {
+    /// Name of the step.
     pub method: String,
 }
 
@@ -211,8 +226,10 @@ pub struct CustomDeploy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HostSelector {
+    /// What the host's labels have to fulfil, all of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub match_expressions: Vec<HostSelectorRequirement>,
+    /// Labels the host has to carry, with their values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
 }
@@ -221,8 +238,11 @@ pub struct HostSelector {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HostSelectorRequirement {
+    /// Key of the label.
     pub key: String,
+    /// `in`, `notin`, `=`, `==`, `!=`, `exists`, `!`, `gt` or `lt`.
     pub operator: String,
+    /// What the value is compared with; nothing for `exists` and `!`.
     pub values: Vec<String>,
 }
 
@@ -230,8 +250,10 @@ pub struct HostSelectorRequirement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MachineAddress {
+    /// The address or name.
     #[schemars(length(min = 1, max = 256))]
     pub address: String,
+    /// `Hostname`, `ExternalIP`, `InternalIP`, `ExternalDNS` or `InternalDNS`.
     #[schemars(extend("enum" = ["Hostname", "ExternalIP", "InternalIP", "ExternalDNS", "InternalDNS"]))]
     pub type_: String,
 }
@@ -266,11 +288,13 @@ pub struct Metal3RemediationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RemediationStrategy {
+    /// Attempts before the machine is given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_limit: Option<i64>,
     /// Duration such as `10m0s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// What is done: `Reboot` power-cycles the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 }
@@ -282,8 +306,10 @@ pub struct Metal3RemediationStatus {
     /// When the current attempt started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_remediated: Option<Time>,
+    /// How far the remediation is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// Attempts started so far; absent rather than zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_count: Option<i64>,
 }
@@ -306,6 +332,7 @@ pub struct RemediationTemplateResource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3RemediationTemplateStatus {
+    /// What was observed; nothing writes it.
     pub status: Metal3RemediationStatus,
 }
 
@@ -313,6 +340,7 @@ pub struct Metal3RemediationTemplateStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataClaimSpec {
+    /// The Metal3DataTemplate to render.
     #[schemars(schema_with = "schema::object_reference")]
     pub template: ObjectReference,
 }
@@ -325,12 +353,14 @@ pub struct Metal3DataClaimStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What went wrong, while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// The generation this status is about; -1 before anybody has looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
+    /// The Metal3Data that answers the claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_reference")]
     pub rendered_data: Option<ObjectReference>,
@@ -340,14 +370,19 @@ pub struct Metal3DataClaimStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataSpec {
+    /// The Metal3DataClaim that this answers.
     #[schemars(schema_with = "schema::object_reference")]
     pub claim: ObjectReference,
+    /// Number of this rendering among its template's, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<i64>,
+    /// Secret that the metadata is rendered into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta_data: Option<SecretRef>,
+    /// Secret that the network data is rendered into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_data: Option<SecretRef>,
+    /// The Metal3DataTemplate that this renders.
     #[schemars(schema_with = "schema::object_reference")]
     pub template: ObjectReference,
     /// Deprecated; nothing reads it.
@@ -363,12 +398,14 @@ pub struct Metal3DataStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What went wrong, while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
     /// The generation this status is about; -1 before anybody has looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
+    /// Whether the Secrets are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 }
@@ -413,26 +450,37 @@ pub struct Metal3DataTemplateStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MetaData {
+    /// Keys for the name servers of a pool; nothing is rendered for them.
     #[serde(rename = "dnsServersFromIPPool", skip_serializing_if = "Vec::is_empty")]
     pub dns_servers_from_ip_pool: Vec<FromPool>,
+    /// Keys whose value is that of an annotation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_annotations: Vec<FromAnnotation>,
+    /// Keys whose value is the MAC address of a host's interface.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_host_interfaces: Vec<FromHostInterface>,
+    /// Keys whose value is that of a label.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_labels: Vec<FromLabel>,
+    /// Keys whose value is the gateway of the address from a pool.
     #[serde(rename = "gatewaysFromIPPool", skip_serializing_if = "Vec::is_empty")]
     pub gateways_from_ip_pool: Vec<FromPool>,
+    /// Keys whose value is made from the rendering's number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<IndexKey>,
+    /// Keys whose value is an address from a pool.
     #[serde(rename = "ipAddressesFromIPPool", skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses_from_ip_pool: Vec<FromPool>,
+    /// Keys whose value is the machine's namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<NamespaceKey>,
+    /// Keys whose value is the name of an object.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub object_names: Vec<ObjectNameKey>,
+    /// Keys whose value is the prefix length, in bits, of the address from a pool.
     #[serde(rename = "prefixesFromIPPool", skip_serializing_if = "Vec::is_empty")]
     pub prefixes_from_ip_pool: Vec<FromPool>,
+    /// Keys with a fixed value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strings: Vec<StringKey>,
 }
@@ -441,9 +489,13 @@ pub struct MetaData {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FromPool {
+    /// API group of the pool.
     pub api_group: String,
+    /// Key of the metadata.
     pub key: String,
+    /// Kind of the pool.
     pub kind: String,
+    /// Name of the pool.
     pub name: String,
 }
 
@@ -451,8 +503,11 @@ pub struct FromPool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FromAnnotation {
+    /// Key of the annotation.
     pub annotation: String,
+    /// Key of the metadata.
     pub key: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
     #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
     pub object: String,
 }
@@ -461,10 +516,13 @@ pub struct FromAnnotation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FromHostInterface {
+    /// Take the MAC the host boots from instead of naming an interface.
     #[serde(rename = "fromBootMAC", skip_serializing_if = "Option::is_none")]
     pub from_boot_mac: Option<bool>,
+    /// Name of the interface in the host's hardware details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Key of the metadata.
     pub key: String,
 }
 
@@ -472,8 +530,11 @@ pub struct FromHostInterface {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FromLabel {
+    /// Key of the metadata.
     pub key: String,
+    /// Key of the label.
     pub label: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
     #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
     pub object: String,
 }
@@ -482,14 +543,19 @@ pub struct FromLabel {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IndexKey {
+    /// Key of the metadata.
     pub key: String,
+    /// Added to the number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
+    /// Text before the number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// What the number is multiplied by.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = 1))]
     pub step: Option<i64>,
+    /// Text after the number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
 }
@@ -498,6 +564,7 @@ pub struct IndexKey {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NamespaceKey {
+    /// Key of the metadata.
     pub key: String,
 }
 
@@ -505,7 +572,9 @@ pub struct NamespaceKey {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ObjectNameKey {
+    /// Key of the metadata.
     pub key: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
     #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
     pub object: String,
 }
@@ -514,7 +583,9 @@ pub struct ObjectNameKey {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StringKey {
+    /// Key of the metadata.
     pub key: String,
+    /// The value itself.
     pub value: String,
 }
 
@@ -526,6 +597,7 @@ pub struct NetworkData {
     pub links: Option<Links>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Networks>,
+    /// Name servers of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(transform = schema::any_family)]
     pub services: Option<Services>,
@@ -535,10 +607,13 @@ pub struct NetworkData {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Links {
+    /// Links that join others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bonds: Vec<Bond>,
+    /// Physical interfaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ethernets: Vec<Ethernet>,
+    /// Tagged interfaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vlans: Vec<Vlan>,
 }
@@ -547,19 +622,25 @@ pub struct Links {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Bond {
+    /// Ids of the joined links.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bond_links: Vec<String>,
+    /// How frames are spread over the joined links.
     #[schemars(extend("enum" = ["balance-rr", "active-backup", "balance-xor", "broadcast", "balance-tlb", "balance-alb", "802.3ad"]))]
     pub bond_mode: String,
+    /// What of a frame decides which of the joined links it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["layer2", "layer3+4", "layer2+3"]))]
     pub bond_xmit_hash_policy: Option<String>,
+    /// Id by which networks and links on top name this one.
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<MacAddress>,
+    /// Largest packet, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9000), extend("x-default" = 1500))]
     pub mtu: Option<i64>,
+    /// Name of the interface on the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
     pub name: Option<String>,
@@ -573,15 +654,19 @@ pub struct Bond {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Ethernet {
+    /// Id by which networks and links on top name this one.
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<MacAddress>,
+    /// Largest packet, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9000), extend("x-default" = 1500))]
     pub mtu: Option<i64>,
+    /// Name of the interface on the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
     pub name: Option<String>,
+    /// Kind of the interface; `phy` is a physical one.
     #[schemars(extend("enum" = ["bridge", "dvs", "hw_veb", "hyperv", "ovs", "tap", "vhostuser", "vif", "phy"]))]
     pub type_: String,
 }
@@ -590,18 +675,23 @@ pub struct Ethernet {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Vlan {
+    /// Id by which networks and links on top name this one.
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<MacAddress>,
+    /// Largest packet, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 9000), extend("x-default" = 1500))]
     pub mtu: Option<i64>,
+    /// Name of the interface on the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15), regex(pattern = patterns::INTERFACE))]
     pub name: Option<String>,
+    /// The tag.
     #[serde(rename = "vlanID")]
     #[schemars(range(max = 4096))]
     pub vlan_id: i64,
+    /// Id of the link that carries the tag.
     pub vlan_link: String,
 }
 
@@ -609,10 +699,13 @@ pub struct Vlan {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MacAddress {
+    /// An annotation that holds the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_annotation: Option<AnnotationRef>,
+    /// Name of the interface in the host's hardware details.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_host_interface: Option<String>,
+    /// The address itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub string: Option<String>,
 }
@@ -621,7 +714,9 @@ pub struct MacAddress {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AnnotationRef {
+    /// Key of the annotation.
     pub annotation: String,
+    /// `machine`, `metal3machine` or `baremetalhost`.
     #[schemars(extend("enum" = ["machine", "metal3machine", "baremetalhost"]))]
     pub object: String,
 }
@@ -630,18 +725,23 @@ pub struct AnnotationRef {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Networks {
+    /// IPv4 networks with an address from a pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::ipv4)]
     pub ipv4: Vec<StaticNetworkIpv4>,
+    /// IPv4 networks configured by DHCP.
     #[serde(rename = "ipv4DHCP", skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::ipv4)]
     pub ipv4_dhcp: Vec<DynamicNetwork>,
+    /// IPv6 networks with an address from a pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::ipv6)]
     pub ipv6: Vec<StaticNetworkIpv6>,
+    /// IPv6 networks configured by DHCP.
     #[serde(rename = "ipv6DHCP", skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::ipv6)]
     pub ipv6_dhcp: Vec<DynamicNetwork>,
+    /// IPv6 networks configured by router advertisements.
     #[serde(rename = "ipv6SLAAC", skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = schema::ipv6)]
     pub ipv6_slaac: Vec<DynamicNetwork>,
@@ -651,15 +751,21 @@ pub struct Networks {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StaticNetworkIpv4 {
+    /// An annotation that holds the name of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_annotation: Option<AnnotationRef>,
+    /// The pool that the address comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub from_pool_ref: Option<PoolRef>,
+    /// Id of the network.
     pub id: String,
+    /// Name of an IPPool; the short form of `fromPoolRef`.
     #[serde(rename = "ipAddressFromIPPool", skip_serializing_if = "Option::is_none")]
     pub ip_address_from_ip_pool: Option<String>,
+    /// Id of the link this network is on.
     pub link: String,
+    /// Routes that go through this network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
 }
@@ -668,15 +774,21 @@ pub struct StaticNetworkIpv4 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct StaticNetworkIpv6 {
+    /// An annotation that holds the name of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_annotation: Option<AnnotationRef>,
+    /// The pool that the address comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub from_pool_ref: Option<PoolRef>,
+    /// Id of the network.
     pub id: String,
+    /// Name of an IPPool; the short form of `fromPoolRef`.
     #[serde(rename = "ipAddressFromIPPool")]
     pub ip_address_from_ip_pool: String,
+    /// Id of the link this network is on.
     pub link: String,
+    /// Routes that go through this network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
 }
@@ -685,8 +797,11 @@ pub struct StaticNetworkIpv6 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DynamicNetwork {
+    /// Id of the network.
     pub id: String,
+    /// Id of the link this network is on.
     pub link: String,
+    /// Routes that go through this network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
 }
@@ -696,9 +811,12 @@ pub struct DynamicNetwork {
 #[serde(default, rename_all = "camelCase")]
 pub struct Route {
     pub gateway: Gateway,
+    /// Destination; `0.0.0.0` or `::` with prefix 0 is everything else.
     pub network: String,
+    /// Length of the destination's prefix, in bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<i64>,
+    /// Name servers, rendered with the route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<Services>,
 }
@@ -707,13 +825,17 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Gateway {
+    /// Name of an IPPool; the short form of `fromPoolRef`.
     #[serde(rename = "fromIPPool", skip_serializing_if = "Option::is_none")]
     pub from_ip_pool: Option<String>,
+    /// An annotation that holds the name of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_annotation: Option<AnnotationRef>,
+    /// The pool whose gateway it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub from_pool_ref: Option<PoolRef>,
+    /// The address itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub string: Option<String>,
 }
@@ -722,9 +844,12 @@ pub struct Gateway {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PoolRef {
+    /// API group of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_group: Option<String>,
+    /// Kind of the pool.
     pub kind: String,
+    /// Name of the pool.
     pub name: String,
 }
 
@@ -732,8 +857,10 @@ pub struct PoolRef {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Services {
+    /// Addresses of name servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
+    /// Name of an IPPool whose name servers are added.
     #[serde(rename = "dnsFromIPPool", skip_serializing_if = "Option::is_none")]
     pub dns_from_ip_pool: Option<String>,
 }

@@ -39,7 +39,7 @@ pub struct IPPoolSpec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::addresses_by_name")]
     pub pre_allocations: BTreeMap<String, String>,
-    /// Network prefix of ranges that name none themselves; zero means unset.
+    /// Length of the network's prefix, in bits, for ranges that name none; zero means unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 128))]
     pub prefix: Option<i64>,
@@ -49,6 +49,7 @@ pub struct IPPoolSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Range {
+    /// Name servers for addresses of this range; the pool's when absent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(regex(pattern = patterns::IP)))]
     pub dns_servers: Vec<String>,
@@ -56,10 +57,11 @@ pub struct Range {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = patterns::IP))]
     pub end: Option<String>,
+    /// Gateway for addresses of this range; the pool's when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = patterns::IP))]
     pub gateway: Option<String>,
-    /// Zero means unset.
+    /// Length of the network's prefix, in bits; zero is the pool's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 128))]
     pub prefix: Option<i64>,
@@ -115,6 +117,7 @@ pub struct IPAddressCounts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IPClaimSpec {
+    /// The IPPool that the address is to come from.
     #[schemars(schema_with = "schema::object_reference")]
     pub pool: ObjectReference,
 }
@@ -144,20 +147,24 @@ pub struct IPClaimStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IPAddressSpec {
+    /// The address.
     #[schemars(regex(pattern = patterns::IP))]
     pub address: String,
     /// The claim that holds the address.
     #[schemars(schema_with = "schema::object_reference")]
     pub claim: ObjectReference,
+    /// Name servers to use with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(regex(pattern = patterns::IP)))]
     pub dns_servers: Vec<String>,
+    /// Gateway to use with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = patterns::IP))]
     pub gateway: Option<String>,
     /// The pool it comes from.
     #[schemars(schema_with = "schema::object_reference")]
     pub pool: ObjectReference,
+    /// Length of its network's prefix, in bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 128))]
     pub prefix: Option<i64>,

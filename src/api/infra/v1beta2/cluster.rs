@@ -30,6 +30,7 @@ pub struct Metal3ClusterSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3ClusterStatus {
+    /// `Ready` and what it is made of, and `Paused`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -60,6 +61,7 @@ pub struct ApiEndpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub host: Option<String>,
+    /// Port; a Metal3Cluster without one gets 6443.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
@@ -69,11 +71,13 @@ pub struct ApiEndpoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct FailureDomain {
+    /// What else is worth knowing about the domain; Cluster API shows it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
     /// Whether control plane machines may be placed here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_plane: Option<bool>,
+    /// Name by which machines are placed in the domain.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
 }
@@ -99,6 +103,7 @@ pub struct Deprecated {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct V1Beta1Status {
+    /// Conditions as v1beta1 has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::v1beta1_conditions")]
     pub conditions: Vec<V1Beta1Condition>,
@@ -131,8 +136,10 @@ pub struct ClusterTemplateResource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TemplateMeta {
+    /// Annotations of what is created.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Labels of what is created.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }

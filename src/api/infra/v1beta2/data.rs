@@ -11,6 +11,7 @@ use crate::schema;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3DataClaimSpec {
+    /// The Metal3DataTemplate to render.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<NamespacedRef>,
 }
@@ -23,6 +24,7 @@ pub struct Metal3DataClaimStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What went wrong, while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub error_message: Option<String>,
@@ -30,6 +32,7 @@ pub struct Metal3DataClaimStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
+    /// The Metal3Data that answers the claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rendered_data: Option<NamespacedRef>,
 }
@@ -64,6 +67,7 @@ pub struct Metal3DataStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What went wrong, while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub error_message: Option<String>,
@@ -71,6 +75,7 @@ pub struct Metal3DataStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::observed_generation")]
     pub observed_generation: Option<i64>,
+    /// Whether the Secrets are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 }

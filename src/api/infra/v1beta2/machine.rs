@@ -53,9 +53,11 @@ pub struct Metal3MachineSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3MachineStatus {
+    /// Addresses and names of the machine, as the host's hardware details tell them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<MachineAddress>,
+    /// `Ready` and what it is made of, and `Paused`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -94,12 +96,15 @@ pub struct Image {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 0, max = 512))]
     pub checksum: Option<String>,
+    /// How the checksum is computed; for the host operator to choose when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["md5", "sha256", "sha512"]))]
     pub checksum_type: Option<String>,
+    /// Format of the image; `live-iso` is booted and not written to a disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["raw", "qcow2", "vdi", "vmdk", "live-iso"]))]
     pub disk_format: Option<String>,
+    /// Where the image is.
     #[schemars(length(min = 1, max = 512), extend("format" = "uri"))]
     pub url: String,
 }
@@ -108,6 +113,7 @@ pub struct Image {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CustomDeploy {
+    /// Name of the step.
     #[schemars(length(min = 1, max = 512))]
     pub method: String,
 }
@@ -116,9 +122,11 @@ pub struct CustomDeploy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HostSelector {
+    /// What the host's labels have to fulfil, all of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
     pub match_expressions: Vec<HostSelectorRequirement>,
+    /// Labels the host has to carry, with their values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
 }
@@ -127,10 +135,12 @@ pub struct HostSelector {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct HostSelectorRequirement {
+    /// Key of the label.
     #[schemars(length(min = 1, max = 512))]
     pub key: String,
     /// `in`, `notin`, `=`, `==`, `!=`, `exists`, `!`, `gt` or `lt`.
     pub operator: String,
+    /// What the value is compared with; nothing for `exists` and `!`.
     #[schemars(length(max = 512), inner(length(min = 1, max = 512)), extend("x-kubernetes-list-type" = "set"))]
     pub values: Vec<String>,
 }
@@ -139,6 +149,7 @@ pub struct HostSelectorRequirement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MachineAddress {
+    /// The address or name.
     #[schemars(length(min = 1, max = 256))]
     pub address: String,
     /// `InternalIP`, `Hostname`, `InternalDNS`, …

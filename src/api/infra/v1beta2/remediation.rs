@@ -22,10 +22,11 @@ pub struct RemediationStrategy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("x-default" = 1))]
     pub retry_limit: Option<i32>,
-    /// How long one attempt may take.
+    /// How long one attempt may take, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100), extend("x-default" = 600))]
     pub timeout_seconds: Option<i32>,
+    /// What is done: `Reboot` power-cycles the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Reboot"]))]
     pub type_: Option<String>,
@@ -38,6 +39,7 @@ pub struct Metal3RemediationStatus {
     /// When the current attempt started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_remediated: Option<Time>,
+    /// How far the remediation is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Running", "Waiting", "Deleting machine", "Failed"]))]
     pub phase: Option<String>,
@@ -65,6 +67,7 @@ pub struct RemediationTemplateResource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metal3RemediationTemplateStatus {
+    /// What was observed; nothing writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Metal3RemediationStatus>,
 }
