@@ -263,6 +263,43 @@ mod tests {
         cluster
     }
 
+    /// What is stored after a pass over the cluster with this owner.
+    fn stored(cluster: &Metal3Cluster, owner: Owner<'_>) -> Metal3ClusterStatus {
+        let observed = Observed { metal3_cluster: cluster, owner, machines: Machines::Live(0), kept: Vec::new() };
+        decide(&observed).report.status(cluster, Timestamp::from_second(7).unwrap())
+    }
+
+    #[test]
+    fn s_7_a_status_tells_which_generation_it_is_about() {
+        let owner = Cluster::named("ns", "prod");
+        let mut cluster = metal3_cluster();
+        let not_looked_at = Metal3ClusterStatus { observed_generation: Some(-1), ..Metal3ClusterStatus::default() };
+        cluster.status = Some(not_looked_at.clone());
+        assert_eq!(stored(&cluster, Owner::None), not_looked_at, "without an owner nobody can say");
+        cluster.status = Some(stored(&cluster, Owner::Cluster(&owner)));
+        assert_eq!(cluster.status.as_ref().unwrap().observed_generation, Some(1));
+        cluster.metadata.generation = Some(2);
+        assert_eq!(stored(&cluster, Owner::Cluster(&owner)).observed_generation, Some(2));
+
+        let settled = Metal3ClusterStatus { observed_generation: None, ..cluster.status.clone().unwrap() };
+        cluster.metadata.generation = Some(1);
+        cluster.status = Some(settled.clone());
+        assert_eq!(stored(&cluster, Owner::Cluster(&owner)), settled, "what another provider settled is left alone");
+    }
+
+    #[test]
+    fn k_21_whoever_vouches_for_an_external_cluster_is_believed() {
+        let mut cluster = metal3_cluster();
+        cluster.metadata.annotations = Some([(annotation::MANAGED_BY.to_owned(), "x".to_owned())].into());
+        let mut status = Metal3ClusterStatus { observed_generation: Some(-1), ..Metal3ClusterStatus::default() };
+        cluster.status = Some(status.clone());
+        assert_eq!(stored(&cluster, Owner::None), status);
+        status.initialization = Some(Initialization { provisioned: Some(true) });
+        cluster.status = Some(status.clone());
+        let expected = Metal3ClusterStatus { observed_generation: None, ..status };
+        assert_eq!(stored(&cluster, Owner::None), expected, "and nothing else of it is touched");
+    }
+
     fn deleted(mut cluster: Metal3Cluster) -> Metal3Cluster {
         cluster.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         cluster

@@ -230,21 +230,23 @@ pub fn is_young(data: &Metal3Data, now: Timestamp) -> bool {
 #[must_use]
 pub fn status(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Metal3DataStatus {
     let data = observed.data;
+    let bare = plan.status.bare();
+    let untouched = held(observed).is_some_and(|held| held != Next::Wait(Waiting::Cluster));
+    let not_yet = matches!(plan.next, Next::Wait(_))
+        && is_young(data, now)
+        && data.status.as_ref().is_none_or(|stored| stored.bare() == bare);
+    if untouched || not_yet {
+        return data.status.clone().unwrap_or_default();
+    }
     let ready = match &plan.next {
-        _ if held(observed).is_some() => return plan.status.clone(),
-        Next::Wait(_)
-            if is_young(data, now) && data.status.as_ref().is_none_or(|stored| stored.bare() == plan.status) =>
-        {
-            return data.status.clone().unwrap_or_default();
-        }
-        _ if plan.status.ready == Some(true) => Summary { reason: reason::SECRETS_READY, ..Summary::ready() },
+        _ if bare.ready == Some(true) => Summary { reason: reason::SECRETS_READY, ..Summary::ready() },
         Next::Wait(waiting) => Summary::not_ready(waiting.reason(), waits_for(observed, *waiting)),
         Next::Fail(text) => Summary::not_ready(reason::RENDERING_FAILED, message(text)),
         Next::Done => {
             Summary::not_ready(reason::WAITING_FOR_DATA_TEMPLATE, "spec.template names no Metal3DataTemplate")
         }
     };
-    ready::tell(&data.metadata, data.status.as_ref(), plan.status.clone(), &ready, now)
+    ready::tell(&data.metadata, data.status.as_ref(), bare, &ready, now)
 }
 
 /// The status when the API server refused what was to be written.
@@ -283,7 +285,8 @@ fn waits_for(observed: &Observed<'_>, waiting: Waiting) -> String {
             let pools = unanswered(observed);
             format!("waits for an address of {}", pools.join(", "))
         }
-        Waiting::Cluster | Waiting::Resume | Waiting::OldSecret | Waiting::ClaimGone => format!("waits for {waiting}"),
+        Waiting::Cluster => format!("waits for Cluster {}", cluster_of(observed.data).unwrap_or_default()),
+        Waiting::Resume | Waiting::OldSecret | Waiting::ClaimGone => format!("waits for {waiting}"),
     }
 }
 
@@ -736,6 +739,53 @@ mod tests {
         let mut paused = world(both());
         paused.cluster.as_mut().unwrap().spec.paused = Some(true);
         assert_eq!((paused.decide().actions, paused.decide().next), (Vec::new(), Next::Wait(Waiting::Resume)));
+    }
+
+    fn told(world: &World, second: i64) -> (Metal3DataStatus, String) {
+        let status = status(&world.observed(), &world.decide(), Timestamp::from_second(second).unwrap());
+        let said = status.conditions.first().map(|c| format!("{} {}: {}", c.status, c.reason, c.message));
+        (status, said.unwrap_or_default())
+    }
+
+    #[test]
+    fn k_74_who_waits_names_what_it_waits_for() {
+        let template =
+            json!({"metaData": {"ipAddressesFromPool": [{"key": "a", "name": "p"}, {"key": "b", "name": "q"}]}});
+        let mut other_cluster = world(both());
+        (other_cluster.cluster, other_cluster.data.status) = (None, Some(Metal3DataStatus::default()));
+        for (world, expected) in [
+            (
+                World { template: None, ..world(both()) },
+                format!("WaitingForMetal3DataTemplate: waits for Metal3DataTemplate {}", fixture::TEMPLATE),
+            ),
+            (
+                World { claim: None, ..world(both()) },
+                format!("WaitingForMetal3DataClaim: waits for Metal3DataClaim {CLAIM}"),
+            ),
+            (
+                World { metal3_machine: None, ..world(both()) },
+                format!("WaitingForMetal3Machine: waits for Metal3Machine {M3M}"),
+            ),
+            (World { machine: None, ..world(both()) }, format!("WaitingForMachine: waits for Machine {MACHINE}")),
+            (World { host: None, ..world(both()) }, format!("WaitingForBareMetalHost: waits for BareMetalHost {HOST}")),
+            (world(template), "WaitingForIPAddresses: waits for an address of p, q".to_owned()),
+            (other_cluster, format!("WaitingForCluster: waits for Cluster {CLUSTER}")),
+        ] {
+            assert_eq!(told(&world, 100).1, format!("False {expected}"));
+        }
+        assert_eq!(told(&world(both()), 100).1, "True Metal3DataSecretsReady: ");
+    }
+
+    #[test]
+    fn a_wait_of_moments_is_not_told_and_a_paused_data_is_not_written() {
+        let mut waiting = World { host: None, ..world(both()) };
+        waiting.data.metadata.creation_timestamp = Some(capm3_api::k8s::Time(Timestamp::from_second(100).unwrap()));
+        waiting.data.metadata.generation = Some(1);
+        waiting.data.status = Some(Metal3DataStatus { observed_generation: Some(-1), ..Metal3DataStatus::default() });
+        assert_eq!(told(&waiting, 104).0, waiting.data.status.clone().unwrap());
+        assert_eq!(told(&waiting, 106).0.observed_generation, Some(1));
+        waiting.cluster.as_mut().unwrap().spec.paused = Some(true);
+        assert_eq!(told(&waiting, 106).0, waiting.data.status.clone().unwrap());
     }
 
     #[test]

@@ -933,6 +933,36 @@ mod tests {
     }
 
     #[test]
+    fn k_74_claims_and_templates_tell_of_their_generation() {
+        let stale = claim("C", |claim| {
+            claim.metadata.generation = Some(1);
+            claim.status = rendered("t-0");
+            claim.status.as_mut().unwrap().observed_generation = Some(-1); // as a manager that knows of none leaves it
+        });
+        let plan = world().with(vec![stale.clone()], vec![]).decide();
+        assert_eq!(
+            steps_of(&plan),
+            [Step::Status(answered_with(NamespacedRef::new(NS, "t-0")))],
+            "and nothing is made anew"
+        );
+        let status = claim_status(&stale.claim, answered_with(NamespacedRef::new(NS, "t-0")), at(100));
+        assert_eq!((status.observed_generation, status.conditions[0].status.as_str()), (Some(1), "True"));
+        let status = claim_status(&stale.claim, unanswered(Some("x not found".to_owned())), at(100));
+        assert_eq!(
+            (status.conditions[0].reason.as_str(), status.conditions[0].message.as_str()),
+            ("WaitingForMetal3Data", "x not found")
+        );
+
+        let mut world = world();
+        assert_eq!(world.decide().status, None, "what another provider settled is left alone");
+        let template = world.template.as_mut().unwrap();
+        template.metadata.generation = Some(2);
+        template.status.as_mut().unwrap().observed_generation = Some(1);
+        let told = world.decide().status.unwrap();
+        assert_eq!((told.observed_generation, told.last_updated), (Some(2), Some(Time(at(0)))));
+    }
+
+    #[test]
     fn td_129_a_template_that_leaves_gives_out_nothing() {
         let plan = departing().with(vec![claim("C", |_| {})], vec![]).decide();
         assert_eq!(message_of(steps_of(&plan)), format!("Metal3DataTemplate {NS}/{TEMPLATE} is being deleted"));

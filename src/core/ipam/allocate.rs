@@ -201,6 +201,23 @@ mod tests {
     use super::*;
     use crate::ipam::range::Bounds;
 
+    #[test]
+    fn hi_28_addresses_are_counted_once() {
+        let count = |given: Given| {
+            let IPAddressCounts { free, total, used } = given.offer().count(&given.table());
+            (total, used, free)
+        };
+        let (inside, outside) = ((24, ".12", ""), (24, ".1", ""));
+        let ranges = || vec![(".10...19", 0, "", ""), (".15...24", 0, "", "")];
+        assert_eq!(count(Given { pool: outside, ranges: ranges(), ..Given::default() }), (15, 0, 15));
+        assert_eq!(count(Given { pool: inside, ranges: ranges(), ..Given::default() }), (15, 0, 14));
+        let taken =
+            Given { ranges: ranges(), used: vec![".10", ".16", ".99"], kept: vec![("x", ".11")], ..Given::default() };
+        assert_eq!(count(taken), (15, 3, 12));
+        let huge = Given { ranges: vec![("2001:db8::/32", 0, "", "")], ..Given::default() };
+        assert_eq!(count(huge), (i64::MAX, 0, i64::MAX));
+    }
+
     /// A pool in the notation of the acceptance rows.
     #[derive(Default)]
     struct Given {

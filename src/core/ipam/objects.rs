@@ -494,6 +494,39 @@ mod tests {
     }
 
     #[test]
+    fn hi_28_a_settled_pool_of_another_provider_is_not_written() {
+        let now = jiff::Timestamp::from_second(7).unwrap();
+        let mut pool = IPPool::named("x", "abc");
+        pool.metadata.generation = Some(1);
+        pool.status = Some(IPPoolStatus { last_updated: Some(Time(now)), ..IPPoolStatus::default() });
+        assert_eq!(pool_status(&pool, None, Some(&Summary::ready()), now), None);
+        assert_eq!(pool_status(&pool, None, None, now), None);
+        let counts = Some(capm3_api::ipam::v1alpha1::IPAddressCounts { free: 9, total: 10, used: 1 });
+        let indexes = [("c".to_owned(), "10.0.0.7".to_owned())].into();
+        let reserves = Status { indexes, last_updated: Some(Time(now)), counts };
+        pool.status = pool_status(&pool, Some(reserves), Some(&Summary::ready()), now);
+        assert_eq!(pool.status.as_ref().unwrap().observed_generation, Some(1));
+        assert_eq!(pool_status(&pool, None, Some(&Summary::ready()), now), None, "the same again is no write");
+        pool.metadata.generation = Some(2);
+        let told = pool_status(&pool, None, Some(&Summary::ready()), now).unwrap();
+        assert_eq!((told.observed_generation, told.indexes.len()), (Some(2), 1));
+    }
+
+    #[test]
+    fn k_74_a_claim_tells_of_its_generation() {
+        let now = jiff::Timestamp::from_second(7).unwrap();
+        let mut claim = claim("x", "");
+        claim.metadata.generation = Some(1);
+        claim.status = Some(claim_status(&claim, &Answer::Address("p".into()), now));
+        assert_eq!(Claim::from(&claim).answer, Some(Answer::Address("p".into())));
+        claim.status.as_mut().unwrap().observed_generation = Some(-1); // as a manager that knows of none leaves it
+        assert_eq!(Claim::from(&claim).answer, Some(Answer::Incomplete));
+        claim.status = Some(claim_status(&claim, &Answer::from(&Failure::Exhausted), now));
+        let ready = &claim.status.as_ref().unwrap().conditions[0];
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "PoolExhausted"));
+    }
+
+    #[test]
     fn hi_23_an_address_without_its_condition_is_incomplete() {
         let mut c = capi("ipam.metal3.io", "IPPool");
         let address_ref = Some(NameRef { name: "a".into() });

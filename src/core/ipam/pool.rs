@@ -959,6 +959,25 @@ mod tests {
     }
 
     #[test]
+    fn hi_28_a_pool_says_whether_it_can_serve() {
+        let said = |plan: Plan| plan.ready.map(|ready| (ready.reason, ready.message));
+        assert_eq!(said(ten().with(m3("abc")).decide()), Some(("Ready", String::new())));
+        let full = pool(&[(".11", ".11")]).holding(m3("a"), ".11").with(m3("b")).with(capi("c"));
+        let expected = ("PoolExhausted", "no address is left for 2 claims".to_owned());
+        assert_eq!(said(full.decide()), Some(expected));
+        let refused = ten().with(asking(m3("abc"), "10.0.0.1"));
+        assert_eq!(said(refused.decide()), Some(("Ready", String::new())), "the claim's mistake is not the pool's");
+
+        let mut early = ten();
+        early.0.pool.cluster_name = Some("prod".into());
+        early.0.cluster = Some(Cluster::Missing);
+        let expected = ("WaitingForCluster", "waits for Cluster prod, which does not exist".to_owned());
+        assert_eq!(said(early.decide()), Some(expected));
+        early.0.now = Timestamp::from_second(1001).unwrap();
+        assert_eq!(early.decide(), Plan { after: Some(JUST_CREATED), ..Plan::default() }, "created together");
+    }
+
+    #[test]
     fn ti_92_96_97_a_pool_goes_when_nothing_is_held() {
         let mut world = ten().kept("x", ".15").deleting();
         world.0.pool.cluster_name = Some("prod".into());

@@ -1681,3 +1681,37 @@ fn a_crash_anywhere_in_pausing_changes_nothing_in_the_end() {
     world.pause(true);
     check_crashes(&world);
 }
+
+#[test]
+fn s_7_a_status_tells_which_generation_it_is_about() {
+    let mut world = World::new();
+    let now = Timestamp::from_second(7).unwrap();
+    let machine = world.machine.as_mut().unwrap();
+    machine.metadata.generation = Some(1);
+    machine.status = Some(Metal3MachineStatus { observed_generation: Some(-1), ..Metal3MachineStatus::default() });
+    let mut report = Report { status: machine.status.clone().unwrap(), ..Report::default() };
+    assert_eq!(report.status(machine, now).observed_generation, Some(-1), "nothing was found out");
+    report.say(rows::WAITING_FOR_BOOTSTRAP, "");
+    let told = report.status(machine, now);
+    assert_eq!(told.observed_generation, Some(1));
+
+    machine.metadata.generation = Some(2);
+    report.status = told.clone();
+    machine.status = Some(told.clone());
+    assert_eq!(report.status(machine, now).observed_generation, Some(2));
+
+    // As another provider leaves a settled machine: no write for the sake of it.
+    machine.metadata.generation = Some(1);
+    machine.status = Some(Metal3MachineStatus { observed_generation: None, ..told });
+    report.status = machine.status.clone().unwrap();
+    assert_eq!(report.status(machine, now), machine.status.clone().unwrap());
+}
+
+#[test]
+fn what_comes_within_moments_is_not_written_about() {
+    let mut world = World::new();
+    world.owner().spec.bootstrap.as_mut().unwrap().data_secret_name = None;
+    world.machine.as_mut().unwrap().metadata.creation_timestamp = Some(Time(Timestamp::from_second(3598).unwrap()));
+    assert_eq!(world.pass(), End::Rest(Next::After(JUST_CREATED)));
+    assert!(world.writes.is_empty(), "{:?}", world.writes);
+}
