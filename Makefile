@@ -1,6 +1,6 @@
 # Thin on purpose: each line is a command a person could type.
 
-.PHONY: demo demo-shell demo-down test test-all tests unit lint sim bench generate tools bed able
+.PHONY: demo demo-shell demo-down test test-all tests unit lint deny sim bench generate image tools bed able
 
 BED = $${CARGO_TARGET_DIR:-target}/release/bed
 
@@ -40,6 +40,11 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
+# Apart from lint: building cargo-deny takes ten minutes on 2 cores. Advisories are one more word and need the network.
+deny: ## Licences, bans and sources of every dependency.
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny@0.20.2"; exit 1; }
+	cargo deny --locked check bans licenses sources
+
 sim: ## The host operator's own tests.
 	cargo test --package capm3-sim
 
@@ -48,6 +53,15 @@ bench: ## Figures of the decisions and of conversion, with their bounds (release
 
 generate: ## Write crds/, clusterctl/, the reference pages and the bed's host CRDs from the source.
 	cargo xtask generate
+
+VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE = $${CAPM3_IMAGE_REGISTRY:-registry.local/capm3}/capm3-manager:v$(VERSION)
+
+image: ## The container image of both managers, with ENGINE (docker, or podman) and for CAPM3_IMAGE_REGISTRY.
+	@engine=$${ENGINE:-docker}; $$engine info >/dev/null 2>&1 || { \
+		echo "$$engine does not answer: image needs docker or podman (ENGINE=podman), and the images of rust and Debian's packages over the network."; \
+		exit 1; }
+	$${ENGINE:-docker} build --file Containerfile --tag $(IMAGE) .
 
 tools: bed ## Build the pinned Go programs of the bed into its cache.
 	$(BED) tools

@@ -606,3 +606,21 @@ fn without_cert_manager_nothing_of_it_is_left_and_little_is_added() {
         assert_eq!(names, [&Value::Null, &json!([format!("{}-webhook-service-cert", facts.prefix)])]);
     }
 }
+
+#[test]
+fn p_39_the_image_is_a_binary_and_a_user() {
+    let recipe = read(&root().join("Containerfile"));
+    let (_, image) = recipe.split_once("FROM scratch\n").unwrap();
+    let lines: Vec<_> = image.lines().collect();
+    let expected =
+        ["COPY --from=build /manager /manager", "WORKDIR /", "USER 65532:65532", "ENTRYPOINT [\"/manager\"]"];
+    assert_eq!(lines, expected);
+    for facts in PROVIDERS {
+        let objects = facts.objects();
+        assert_eq!(container(&objects)["command"], json!(["/manager"]));
+        assert_eq!(container(&objects)["securityContext"]["runAsUser"], 65532);
+    }
+    let toolchain = read(&root().join("rust-toolchain.toml"));
+    let version = toolchain.split('"').nth(1).unwrap();
+    assert!(recipe.contains(&format!("rust:{version}-")) && recipe.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")));
+}
