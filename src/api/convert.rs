@@ -4,6 +4,9 @@
 //! and any object an API server hands over converts, also one of which only a few fields are left. *Up* leads to v1beta2,
 //! *down* to v1beta1. Four kinds carry the whole v1beta2 object in an annotation while they are v1beta1; on the way back
 //! only what v1beta1 cannot say is restored from it, so an edit made through v1beta1 wins.
+//!
+//! Every object of ours converts. Were one not to, no list that holds it could be read, in any namespace: so an annotation
+//! that says nothing we understand counts as none.
 
 mod cluster;
 mod data;
@@ -11,7 +14,7 @@ pub(crate) mod json;
 mod machine;
 mod remediation;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::names::{INFRA_API_VERSION, INFRA_API_VERSION_V1BETA1, annotation};
 
@@ -25,8 +28,6 @@ pub enum ConvertError {
     UnknownVersion(String),
     #[error("not an object")]
     NotAnObject,
-    #[error("annotation {key}: {why}", key = annotation::CONVERSION_DATA)]
-    ConversionData { why: String },
 }
 
 /// One kind's two directions. `up` also gets what the annotation preserved, if anything.
@@ -83,20 +84,16 @@ pub fn convert(object: Value, desired_api_version: &str) -> Result<Value, Conver
         json::drop_nulls(&mut object, part);
     }
     if desired_api_version == INFRA_API_VERSION {
-        let preserved = if conversion.preserves { take_preserved(&mut object)? } else { None };
+        let preserved = if conversion.preserves { take_preserved(&mut object) } else { None };
         (conversion.up)(&mut object, preserved.as_ref());
         for part in ["spec", "status"] {
             object.get_mut(part).map(json::saturate);
         }
     } else {
-        let preserved = conversion.preserves.then(|| {
-            let parts = object.iter().filter(|(key, _)| *key != "metadata");
-            Value::Object(parts.map(|(key, value)| (key.clone(), value.clone())).collect()).to_string()
-        });
+        let hub = conversion.preserves.then(|| object.clone());
         (conversion.down)(&mut object);
-        if let Some(preserved) = preserved {
-            let metadata = json::object_or_new(&mut object, "metadata");
-            json::object_or_new(metadata, "annotations").insert(annotation::CONVERSION_DATA.into(), preserved.into());
+        if let Some(hub) = hub {
+            preserve(&mut object, hub);
         }
     }
     object.insert("apiVersion".into(), desired_api_version.into());
@@ -104,20 +101,54 @@ pub fn convert(object: Value, desired_api_version: &str) -> Result<Value, Conver
     Ok(Value::Object(object))
 }
 
-/// Takes the annotation off, so that stored objects never carry it (C-5).
-fn take_preserved(object: &mut Object) -> Result<Option<Value>, ConvertError> {
-    let Some(metadata) = json::object(object, "metadata") else { return Ok(None) };
-    let Some(annotations) = json::object(metadata, "annotations") else { return Ok(None) };
-    let Some(text) = annotations.remove(annotation::CONVERSION_DATA) else { return Ok(None) };
+/// Room for all annotations of an object; one with more can be read and never written again.
+const ANNOTATIONS: usize = 256 << 10;
+
+/// What cannot be told from a v1beta1 object (C-24, C-31, C-42, C-50, C-62).
+const UNTOLD: [&str; 5] =
+    ["/spec/template/metadata", "/spec/image", "/spec/template/spec/image", "/status/initialization", "/kind"];
+
+/// Puts the v1beta2 object into the annotation (C-4): whole, or where that is too much, what would else be lost.
+fn preserve(object: &mut Object, mut hub: Object) {
+    hub.remove("metadata");
+    let metadata = json::object_or_new(object, "metadata");
+    let annotations = json::object_or_new(metadata, "annotations");
+    annotations.remove(annotation::CONVERSION_DATA);
+    let others: usize = annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    let room = ANNOTATIONS.saturating_sub(others + annotation::CONVERSION_DATA.len());
+    let mut whole = Value::Object(hub);
+    whole.sort_all_objects(); // as Go writes it, so that it does not matter which of the two wrote it
+    let untold = || {
+        let mut parts = json!({"apiVersion": INFRA_API_VERSION});
+        for pointer in UNTOLD {
+            if let Some(value) = whole.pointer(pointer) {
+                let names = pointer.split('/').skip(1);
+                *names.fold(&mut parts, |parts, name| &mut parts[name]) = value.clone();
+            }
+        }
+        parts.to_string()
+    };
+    let text = Some(whole.to_string()).filter(|text| text.len() <= room).unwrap_or_else(untold);
+    if text.len() <= room {
+        annotations.insert(annotation::CONVERSION_DATA.into(), text.into());
+    }
     json::drop_empty(metadata, "annotations");
-    let failed = |why: &dyn ToString| ConvertError::ConversionData { why: why.to_string() };
-    let text = text.as_str().ok_or_else(|| failed(&"not text"))?;
-    let mut preserved: Value = serde_json::from_str(text).map_err(|e| failed(&e))?;
-    let parts = preserved.as_object_mut().ok_or_else(|| failed(&"not an object"))?;
+}
+
+/// Takes the annotation off, so that stored objects never carry it (C-5), and reads it as far as it can be read.
+fn take_preserved(object: &mut Object) -> Option<Value> {
+    let kind = object.get("kind").cloned();
+    let metadata = json::object(object, "metadata")?;
+    let text = json::object(metadata, "annotations")?.remove(annotation::CONVERSION_DATA)?;
+    json::drop_empty(metadata, "annotations");
+    let mut preserved: Value = serde_json::from_str(text.as_str()?).ok()?;
+    let parts = preserved.as_object_mut()?;
     for part in ["spec", "status"] {
         json::drop_nulls(parts, part);
     }
-    Ok(Some(preserved))
+    // Whoever copied it from an object of another kind did not mean it.
+    let other_kind = parts.get("kind").is_some_and(|of| *of != "" && Some(of) != kind.as_ref());
+    (!other_kind).then_some(preserved)
 }
 
 /// A core ObjectReference keeps only what a reference of ours can say; the way back fills only that (C-8).

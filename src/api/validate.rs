@@ -24,6 +24,9 @@ use crate::names::annotation;
 
 /// How much of a value a message repeats.
 const SHOWN: usize = 200;
+/// What an API server passes on of a verdict, with room to spare.
+const MOST_ERRORS: usize = 200;
+const MOST_WARNINGS: usize = 20;
 
 /// One thing that is wrong: where, what stands there, and what would be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +124,23 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// All of it, unless it is more than an API server would pass on.
+    fn bounded(mut self) -> Self {
+        let more = |all: usize, most: usize| all.checked_sub(most).filter(|more| *more > 0);
+        if let Some(more) = more(self.errors.len(), MOST_ERRORS) {
+            self.errors.truncate(MOST_ERRORS);
+            let wanted = format!("{more} more problems of this kind are not listed");
+            self.error(ErrorKind::Invalid, "spec", None, wanted);
+        }
+        if let Some(more) = more(self.warnings.len(), MOST_WARNINGS) {
+            self.warnings.truncate(MOST_WARNINGS);
+            self.warnings.push(format!("{more} more warnings are not listed"));
+        }
+        self
+    }
+}
+
 /// A value as a message repeats it.
 fn shown(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
@@ -154,7 +174,7 @@ pub fn validate_create<K: Admission>(object: &K) -> Verdict {
     let mut verdict = Verdict::default();
     object.judge(None, &mut verdict);
     limits::judge(object, &mut verdict);
-    verdict
+    verdict.bounded()
 }
 
 /// Judges what changes. An object that is on its way out, or is only losing finalizers, may be as wrong as it was (WH-2).
@@ -172,7 +192,7 @@ pub fn validate_update<K: Admission>(old: &K, new: &K, dry_run: bool) -> Verdict
     if !same {
         limits::judge(new, &mut verdict);
     }
-    verdict
+    verdict.bounded()
 }
 
 fn is_let_go<K: Resource>(old: &K, new: &K) -> bool {

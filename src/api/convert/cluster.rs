@@ -44,8 +44,13 @@ fn spec_up(spec: &mut Object, preserved: Option<&Value>) {
         drop_each_empty(endpoint, &["host", "port"]);
     }
     drop_empty(spec, "controlPlaneEndpoint");
-    // The older of two spellings speaks only where the newer is silent (C-22, CH-2).
+    // The older of two spellings speaks where the newer is silent (C-22, CH-2), or where it alone was written since: both
+    // came out of one value, so a contradiction shows who was edited.
     if let Some(Value::Bool(without)) = spec.remove("noCloudProvider") {
+        let before = preserved.and_then(|p| p["cloudProviderEnabled"].as_bool());
+        if before == Some(without) && spec.get("cloudProviderEnabled") == Some(&without.into()) {
+            spec.insert("cloudProviderEnabled".into(), (!without).into());
+        }
         default(spec, "cloudProviderEnabled", !without);
     }
     failure_domains_up(spec, preserved);
@@ -93,6 +98,8 @@ fn failure_domains_down(parent: &mut Object) {
     });
 }
 
+const LEGACY: [&str; 3] = ["conditions", "failureReason", "failureMessage"];
+
 /// Both dialects change places and never mix (C-10, C-24 to C-27, C-50 to C-53).
 pub(super) fn status_up(status: &mut Object, preserved: Option<&Value>) {
     let was_false =
@@ -103,7 +110,7 @@ pub(super) fn status_up(status: &mut Object, preserved: Option<&Value>) {
         _ => {}
     }
     let mut legacy = Object::new();
-    for key in ["conditions", "failureReason", "failureMessage"] {
+    for key in LEGACY {
         if let Some(value) = status.remove(key) {
             legacy.insert(key.into(), value);
         }
@@ -127,7 +134,8 @@ pub(super) fn status_down(status: &mut Object) {
     if let Some(Value::Object(mut deprecated)) = status.remove("deprecated")
         && let Some(Value::Object(legacy)) = deprecated.remove("v1beta1")
     {
-        status.extend(legacy);
+        status.extend(legacy.into_iter().filter(|(key, _)| LEGACY.contains(&key.as_str())));
+        drop_empty(status, "conditions");
     }
     if let Some(conditions) = newer.filter(|list| list.as_array().is_some_and(|list| !list.is_empty())) {
         status.insert("v1beta2".into(), json!({"conditions": conditions}));
@@ -140,9 +148,14 @@ pub(super) fn template_spec(template: &mut Object) -> Option<&mut Object> {
 
 /// v1beta1 has no metadata in templates: it travels in the annotation alone (C-31, C-62).
 pub(super) fn template_metadata_up(template: &mut Object, preserved: Option<&Value>) {
-    let Some(metadata) = preserved.and_then(|p| p.pointer("/spec/template/metadata")) else { return };
+    let metadata = preserved.and_then(|p| p.pointer("/spec/template/metadata"));
+    let Some(mut metadata) = metadata.and_then(Value::as_object).cloned() else { return };
+    metadata.retain(|key, texts| {
+        let texts = texts.as_object().filter(|_| matches!(key.as_str(), "labels" | "annotations"));
+        texts.is_some_and(|texts| !texts.is_empty() && texts.values().all(Value::is_string))
+    });
     if let Some(resource) = object(template, "spec").and_then(|spec| object(spec, "template")) {
-        resource.insert("metadata".into(), metadata.clone());
+        resource.insert("metadata".into(), metadata.into());
         drop_empty(resource, "metadata");
     }
 }

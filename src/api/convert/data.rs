@@ -26,6 +26,7 @@ pub(super) fn up(data: &mut Object, _: Option<&Value>) {
 
 pub(super) fn down(data: &mut Object) {
     if let Some(spec) = object(data, "spec") {
+        drop_empty(spec, "index"); // zero goes without saying there (C-80)
         for reference in ["claim", "template"] {
             default(spec, reference, json!({}));
         }
@@ -50,7 +51,7 @@ pub(super) fn claim_down(claim: &mut Object) {
         default(spec, "template", json!({}));
     }
     if let Some(status) = object(claim, "status") {
-        drop_empty(status, "errorMessage");
+        drop_each_empty(status, &["errorMessage", "renderedData"]);
     }
 }
 
@@ -124,6 +125,7 @@ fn metadata_down(metadata: &mut Object) {
             default(item, "kind", "");
         }
     }
+    each(metadata, "indexes").for_each(|item| drop_empty(item, "offset"));
     each(metadata, "fromHostInterfaces").for_each(|item| default(item, "fromBootMAC", false));
 }
 
@@ -183,6 +185,7 @@ fn network_data_down(network_data: &mut Object) {
             pool_source(network);
             pool_reference_down(network);
             for route in each(network, "routes") {
+                drop_empty(route, "prefix");
                 gateway(route);
                 if let Some(gateway) = object(route, "gateway") {
                     pool_reference_down(gateway);

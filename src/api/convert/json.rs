@@ -4,8 +4,8 @@ use serde_json::{Number, Value};
 
 use super::Object;
 
-/// Free-form JSON, whose nulls and numbers are the user's: the parameters of bonds, in either version.
-const FREE_FORM: [&str; 2] = ["parameters", "value"];
+/// Free-form JSON, whose nulls and numbers are the user's: what is below the parameters of bonds, in either version.
+const FREE_FORM: &str = "parameters";
 
 pub(super) fn object<'a>(parent: &'a mut Object, key: &str) -> Option<&'a mut Object> {
     parent.get_mut(key)?.as_object_mut()
@@ -88,11 +88,8 @@ pub(crate) fn drop_nulls(parent: &mut Object, key: &str) {
     fn clean(value: &mut Value) {
         match value {
             Value::Object(object) => {
-                object.retain(|key, value| !value.is_null() || FREE_FORM.contains(&key.as_str()));
-                object
-                    .iter_mut()
-                    .filter(|(key, _)| !FREE_FORM.contains(&key.as_str()))
-                    .for_each(|(_, value)| clean(value));
+                object.retain(|_, value| !value.is_null());
+                object.iter_mut().filter(|(key, _)| *key != FREE_FORM).for_each(|(_, value)| clean(value));
             }
             Value::Array(items) => items.iter_mut().for_each(clean),
             _ => {}
@@ -105,7 +102,7 @@ pub(crate) fn drop_nulls(parent: &mut Object, key: &str) {
 }
 
 /// Numbers are 64-bit in v1beta1 and 32-bit in v1beta2: what does not fit becomes the nearest that does (C-7).
-/// Conditions are the same in both and stay out of it.
+/// Conditions and generations are the same in both and stay out of it.
 pub(super) fn saturate(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -117,7 +114,7 @@ pub(super) fn saturate(value: &mut Value) {
             *number = Number::from(nearest);
         }
         Value::Object(object) => {
-            let ours = |key: &str| key != "conditions" && !FREE_FORM.contains(&key);
+            let ours = |key: &str| !matches!(key, "conditions" | "observedGeneration" | FREE_FORM);
             object.iter_mut().filter(|(key, _)| ours(key)).for_each(|(_, value)| saturate(value));
         }
         Value::Array(items) => items.iter_mut().for_each(saturate),

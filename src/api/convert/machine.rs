@@ -49,7 +49,8 @@ pub(super) fn template_down(template: &mut Object) {
 
 fn spec_up(spec: &mut Object, preserved: Option<&Value>) {
     drop_each_empty(spec, &["providerID", "automatedCleaningMode", "failureDomain"]);
-    image_up(spec, preserved.and_then(|p| p.pointer("/image/checksum")));
+    let checksum_before = preserved.and_then(|p| p.pointer("/image/checksum")).is_some_and(Value::is_string);
+    image_up(spec, checksum_before);
     drop_unless_any(spec, "customDeploy", &["method"]);
     if let Some(selector) = object(spec, "hostSelector") {
         drop_each_empty(selector, &["matchLabels", "matchExpressions"]);
@@ -60,11 +61,11 @@ fn spec_up(spec: &mut Object, preserved: Option<&Value>) {
 
 /// v1beta1 cannot tell an empty checksum from none. An empty one is what it was before; a checksum that is written wins
 /// over whatever was remembered (C-42, CH-3). A block that says nothing is no image (CH-4).
-fn image_up(spec: &mut Object, checksum_before: Option<&Value>) {
+fn image_up(spec: &mut Object, checksum_before: bool) {
     let Some(image) = object(spec, "image") else { return };
     rename(image, "format", "diskFormat");
     drop_each_empty(image, &["checksum", "checksumType", "diskFormat"]);
-    if checksum_before.is_some() {
+    if checksum_before {
         default(image, "checksum", "");
     }
     let says_nothing = image.iter().all(|(key, value)| key == "url" && value == "");

@@ -93,11 +93,11 @@ fn seconds(text: &str) -> Option<i64> {
         .filter(|(unit, _)| tail.starts_with(unit))
         .max_by_key(|(unit, _)| unit.len())?;
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
-        nanos += whole * nanos_per_unit;
+        nanos = nanos.saturating_add(whole * nanos_per_unit);
         let mut place = nanos_per_unit;
         for digit in fraction.chars().filter_map(|c| c.to_digit(10)) {
             place /= 10;
-            nanos += i128::from(digit) * place;
+            nanos = nanos.saturating_add(i128::from(digit) * place);
         }
         rest = &tail[unit.len()..];
         if rest.is_empty() {

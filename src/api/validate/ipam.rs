@@ -1,7 +1,7 @@
 //! IPPool, IPClaim and IPAddress (I-11 to I-16, with HI-4, HI-11, HI-13 to HI-18).
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -45,16 +45,19 @@ impl Admission for IPPool {
             );
             verdict.invalid("spec.namePrefix", &spec.name_prefix, wanted);
         }
-        judge_addresses(spec, verdict);
+        let set_aside = judge_addresses(spec, verdict);
+        let text = |range: &Range| serde_json::to_string(range).unwrap_or_default();
+        let known: BTreeSet<String> = old.iter().flat_map(|old| &old.spec.pools).map(text).collect();
         for (i, (range, bounds)) in spec.pools.iter().zip(&ranges).enumerate() {
-            let is_new = old.is_none_or(|old| !old.spec.pools.contains(range));
+            let is_new = !known.contains(&text(range));
             judge_range(&format!("spec.pools[{i}]"), range, bounds, strategy(spec), is_new, verdict);
         }
         if old.is_none_or(|old| old.spec.prefix != spec.prefix || old.spec.pools != spec.pools) {
             judge_prefixes(spec, &ranges, verdict);
             warn_about_ranges(spec, &ranges, verdict);
         }
-        if let Some(out) = spec.pre_allocations.iter().find(|(_, address)| !lies_in_any(&ranges, address)) {
+        let covered = Covered::by(&ranges);
+        if let Some(out) = spec.pre_allocations.iter().find(|(_, address)| !covered.contains(address)) {
             let wanted = format!("the address of {:?} must lie in one of spec.pools", out.0);
             verdict.invalid("spec.preAllocations", out.1, wanted);
         }
@@ -65,14 +68,12 @@ impl Admission for IPPool {
             )); // HI-29
         }
         for (claim, address) in in_use.into_iter().flatten() {
-            if !lies_in_any(&ranges, address) {
+            if !covered.contains(address) {
                 let wanted = format!("must keep {address} in a range while {claim:?} uses it");
                 verdict.invalid("spec.pools", &spec.pools, wanted);
             }
-            let taken_by_other = |(name, wanted): (&String, &String)| {
-                name != claim && parse(wanted).is_some() && parse(wanted) == parse(address)
-            };
-            if let Some((name, _)) = spec.pre_allocations.iter().find(|entry| taken_by_other(*entry)) {
+            let wanted_by = parse(address).and_then(|address| set_aside.get(&address));
+            if let Some(name) = wanted_by.filter(|name| *name != claim) {
                 verdict.warn(format!("spec.preAllocations: {address} for {name:?} is in use by {claim:?}")); // HI-11
             }
         }
@@ -110,7 +111,8 @@ fn judge_address(path: impl Into<String>, address: &str, verdict: &mut Verdict) 
     }
 }
 
-fn judge_addresses(spec: &IPPoolSpec, verdict: &mut Verdict) {
+/// Judges what stands for itself; says which claim each address is set aside for.
+fn judge_addresses<'a>(spec: &'a IPPoolSpec, verdict: &mut Verdict) -> BTreeMap<IpAddr, &'a str> {
     judge_address("spec.gateway", spec.gateway.as_deref().unwrap_or_default(), verdict);
     for (i, server) in spec.dns_servers.iter().enumerate() {
         judge_address(format!("spec.dnsServers[{i}]"), server, verdict);
@@ -127,6 +129,7 @@ fn judge_addresses(spec: &IPPoolSpec, verdict: &mut Verdict) {
             }
         }
     }
+    claims
 }
 
 /// The bounds of a range as far as they can be read.
@@ -155,13 +158,18 @@ impl Bounds {
         Self { readable: !unread, ..bounds }
     }
 
-    /// All IPv4 addresses come before all IPv6 addresses (I-14).
+    /// First and last address. All IPv4 addresses come before all IPv6 addresses (I-14).
+    fn interval(&self) -> Option<(IpAddr, IpAddr)> {
+        let lowest = || IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let highest = || IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+        let (low, high) = self.subnet.map_or_else(|| (lowest(), highest()), |net| (net.network(), net.broadcast()));
+        let (first, last) =
+            (self.start.map_or(low, |start| start.max(low)), self.end.map_or(high, |end| end.min(high)));
+        (self.given && self.readable && first <= last).then_some((first, last))
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
-        self.given
-            && self.readable
-            && self.start.is_none_or(|start| start <= address)
-            && self.end.is_none_or(|end| address <= end)
-            && self.subnet.is_none_or(|subnet| subnet.contains(&address))
+        self.interval().is_some_and(|(first, last)| first <= address && address <= last)
     }
 
     /// How many addresses a random choice would be made among (I-34).
@@ -187,8 +195,29 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-fn lies_in_any(ranges: &[Bounds], address: &str) -> bool {
-    parse(address).is_some_and(|address| ranges.iter().any(|range| range.contains(address)))
+/// Every address that lies in some range (I-14): intervals in order, none touching the next, so that neither many ranges
+/// nor many addresses make a request slow.
+struct Covered(Vec<(IpAddr, IpAddr)>);
+
+impl Covered {
+    fn by(ranges: &[Bounds]) -> Self {
+        let mut intervals: Vec<_> = ranges.iter().filter_map(Bounds::interval).collect();
+        intervals.sort_unstable();
+        let mut covered: Vec<(IpAddr, IpAddr)> = Vec::new();
+        for (first, last) in intervals {
+            match covered.last_mut().filter(|before| first <= before.1) {
+                Some(before) => before.1 = before.1.max(last),
+                None => covered.push((first, last)),
+            }
+        }
+        Self(covered)
+    }
+
+    fn contains(&self, address: &str) -> bool {
+        let Some(address) = parse(address) else { return false };
+        let after = self.0.partition_point(|(first, _)| *first <= address);
+        after.checked_sub(1).is_some_and(|i| address <= self.0[i].1)
+    }
 }
 
 fn judge_range(path: &str, range: &Range, bounds: &Bounds, strategy: &str, is_new: bool, verdict: &mut Verdict) {

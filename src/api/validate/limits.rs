@@ -4,46 +4,38 @@
 //! limits, may be outside those of v1beta2: it is stored, and refused by the next one who writes it as v1beta2. Such a user
 //! is told at once, and not refused (HD-39, CH-9, CH-9a).
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Admission, Verdict, shown};
 use crate::crds;
 use crate::schema::patterns;
 
-/// An API server passes on only so much.
-const MOST: usize = 10;
-
 pub(super) fn judge<K: Admission>(object: &K, verdict: &mut Verdict) {
     let Some(schema) = crds::stored_schema(&K::kind(&())) else { return };
     let Ok(object) = serde_json::to_value(object) else { return };
-    let mut outside = Vec::new();
     if let Some(spec) = object.get("spec") {
-        walk("spec", &schema["properties"]["spec"], spec, &mut outside);
-    }
-    let more = outside.len().saturating_sub(MOST);
-    outside.truncate(MOST);
-    outside.into_iter().for_each(|warning| verdict.warn(warning));
-    if more > 0 {
-        verdict.warn(format!("spec: {more} more values are outside the limits of {}", K::version(&())));
+        walk("spec", &schema["properties"]["spec"], spec, verdict);
     }
 }
 
-fn walk(path: &str, schema: &Value, value: &Value, outside: &mut Vec<String>) {
+fn walk(path: &str, schema: &Value, value: &Value, verdict: &mut Verdict) {
     if let Some(wanted) = limit(schema, value) {
-        outside.push(format!("{path}: {} will not be accepted as v1beta2: {wanted}", shown(value)));
+        verdict.warn(format!("{path}: {} will not be accepted as v1beta2: {wanted}", shown(value)));
     }
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
                 let below = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
-                walk(&format!("{path}.{name}"), below, value, outside);
+                walk(&format!("{path}.{name}"), below, value, verdict);
             }
         }
         Value::Array(items) => {
             items
                 .iter()
                 .enumerate()
-                .for_each(|(i, item)| walk(&format!("{path}[{i}]"), &schema["items"], item, outside));
+                .for_each(|(i, item)| walk(&format!("{path}[{i}]"), &schema["items"], item, verdict));
         }
         _ => {}
     }
@@ -69,13 +61,13 @@ fn limit(schema: &Value, value: &Value) -> Option<String> {
         Value::Array(items) => {
             let count = items.len() as f64;
             number("maxItems").filter(|n| count > *n).map(|n| format!("at most {n} entries")).or_else(|| {
+                schema["x-kubernetes-list-type"].as_str().filter(|kind| matches!(*kind, "map" | "set"))?;
                 let key = schema["x-kubernetes-list-map-keys"].get(0).and_then(Value::as_str);
-                let mark = |item: &'_ Value| key.map_or_else(|| item.clone(), |key| item[key].clone());
-                let marks: Vec<Value> = match schema["x-kubernetes-list-type"].as_str() {
-                    Some("map" | "set") => items.iter().map(mark).collect(),
-                    _ => Vec::new(),
-                };
-                let again = marks.iter().enumerate().find(|(i, mark)| marks[..*i].contains(mark))?.1;
+                let mut seen = BTreeSet::new();
+                let again = items
+                    .iter()
+                    .map(|item| key.map_or(item, |key| &item[key]))
+                    .find(|mark| !seen.insert(mark.to_string()))?;
                 Some(format!("one entry with {}{}", key.map(|key| format!("{key} ")).unwrap_or_default(), shown(again)))
             })
         }

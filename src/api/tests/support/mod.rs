@@ -44,7 +44,7 @@ pub(crate) fn object(dice: &mut Dice, kind: &str, version: &str, schema: &Value)
 fn any(dice: &mut Dice, schema: &Value) -> Value {
     match schema["type"].as_str() {
         Some("object") if schema["additionalProperties"].is_object() => {
-            let entries = (0..dice.below(4)).map(|_| (text(dice), any(dice, &schema["additionalProperties"])));
+            let entries = (0..dice.below(7)).map(|_| (text(dice), any(dice, &schema["additionalProperties"])));
             Value::Object(entries.collect::<Vec<_>>().into_iter().collect())
         }
         Some("object") => {
@@ -63,7 +63,7 @@ fn any(dice: &mut Dice, schema: &Value) -> Value {
         }
         Some("array") => {
             let least = schema["minItems"].as_u64().unwrap_or(0);
-            let mut list: Vec<Value> = (0..least + dice.below(4)).map(|_| any(dice, &schema["items"])).collect();
+            let mut list: Vec<Value> = (0..least + dice.below(6)).map(|_| any(dice, &schema["items"])).collect();
             let mut seen = Vec::new();
             let key = schema["x-kubernetes-list-map-keys"].get(0).and_then(Value::as_str).map(str::to_owned);
             list.retain(|item| {
