@@ -222,12 +222,13 @@ fn k_94_the_two_providers_share_no_object() {
     assert_eq!(infra.intersection(&ipam).count(), 0);
 }
 
+fn files(label: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(release(label)).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 #[test]
-fn k_97_and_98_the_release_folders_hold_what_clusterctl_looks_for() {
-    let files = |label: &str| -> BTreeSet<String> {
-        let entries = std::fs::read_dir(release(label)).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    };
+fn k_97_the_release_folders_hold_what_clusterctl_looks_for() {
     let infra = files("infrastructure-metal3");
     for name in ["infrastructure-components.yaml", "metadata.yaml", "cluster-template.yaml", "example_variables.rc"] {
         assert!(infra.contains(name), "{name}");
@@ -236,8 +237,23 @@ fn k_97_and_98_the_release_folders_hold_what_clusterctl_looks_for() {
     assert_eq!(files("ipam-metal3"), ipam.map(str::to_owned).into());
 }
 
+/// `<base>/<provider label>/<version>/<files>`: a label is a folder, a version has its `v`, and nothing else is there.
 #[test]
-fn k_92_and_99_the_configuration_names_both_providers() {
+fn k_98_the_layout_of_a_local_repository() {
+    let below = |folder: &std::path::Path| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+        folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    let base = root().join("clusterctl");
+    assert_eq!(below(&base), PROVIDERS.iter().map(|facts| facts.label.to_owned()).collect());
+    for facts in PROVIDERS {
+        assert_eq!(below(&base.join(facts.label)), [format!("v{}", env!("CARGO_PKG_VERSION"))].into());
+    }
+}
+
+#[test]
+fn k_99_the_configuration_names_both_providers() {
     let settings = documents(&read(&root().join("clusterctl/clusterctl.yaml")));
     let providers = settings[0]["providers"].as_array().unwrap();
     for (facts, kind) in PROVIDERS.iter().zip(["InfrastructureProvider", "IPAMProvider"]) {
@@ -245,6 +261,15 @@ fn k_92_and_99_the_configuration_names_both_providers() {
         assert_eq!(provider["name"], "metal3");
         let url = format!("${{CLUSTERCTL_REPOSITORY_PATH}}/{}/latest/{}.yaml", facts.label, facts.file);
         assert_eq!(provider["url"], url);
+    }
+}
+
+/// clusterctl knows both names; what it makes of them are the label and the file.
+#[test]
+fn k_92_two_identities() {
+    for (facts, kind) in PROVIDERS.iter().zip(["infrastructure", "ipam"]) {
+        assert_eq!(facts.label, format!("{kind}-metal3"));
+        assert!(files(facts.label).contains(&format!("{kind}-components.yaml")));
     }
 }
 
@@ -280,8 +305,16 @@ fn k_104_one_namespace_and_everything_namespaced_is_in_it() {
     }
 }
 
+/// That it takes `--namespace` is the flags' own test.
 #[test]
-fn k_105_and_111_the_deployment_is_the_go_provider_s() {
+fn k_105_the_container_is_named_manager() {
+    for facts in PROVIDERS {
+        assert_eq!(container(&facts.objects())["name"], "manager");
+    }
+}
+
+#[test]
+fn k_111_and_p_30_the_deployment_is_the_go_provider_s() {
     for facts in PROVIDERS {
         let objects = facts.objects();
         let deployment = only(&objects, "Deployment");
@@ -294,7 +327,7 @@ fn k_105_and_111_the_deployment_is_the_go_provider_s() {
         assert_eq!(deployment["spec"]["replicas"], 1);
 
         let manager = container(&objects);
-        assert_eq!((&manager["name"], &manager["command"]), (&json!("manager"), &json!(["/manager"])));
+        assert_eq!(manager["command"], json!(["/manager"]));
         let ports = manager["ports"].as_array().unwrap().iter();
         let ports: BTreeMap<_, _> =
             ports.map(|p| (p["name"].as_str().unwrap(), p["containerPort"].as_u64().unwrap())).collect();
@@ -322,7 +355,7 @@ fn k_105_and_111_the_deployment_is_the_go_provider_s() {
 }
 
 #[test]
-fn k_106_and_107_and_p_36_the_variables_and_their_defaults() {
+fn k_107_and_p_36_the_variables_and_their_defaults() {
     for facts in PROVIDERS {
         for suffix in ["", "-self-signed"] {
             let found: BTreeSet<_> = variables(&facts.raw(suffix)).into_iter().collect();
@@ -402,6 +435,155 @@ fn k_112_ready_means_that_webhooks_are_served() {
         let issuer = only(&objects, "Issuer");
         assert_eq!(issuer["spec"], json!({"selfSigned": {}}));
         assert_eq!(certificate["issuerRef"], json!({"kind": "Issuer", "name": issuer["metadata"]["name"]}));
+    }
+}
+
+fn definitions() -> Vec<Value> {
+    let all = PROVIDERS.iter().flat_map(Facts::objects);
+    all.filter(|object| object["kind"] == "CustomResourceDefinition").collect()
+}
+
+fn is_infrastructure(crd: &Value) -> bool {
+    crd["spec"]["group"] == "infrastructure.cluster.x-k8s.io"
+}
+
+#[test]
+fn k_1_and_ty_5_definitions_say_which_contract_their_versions_keep() {
+    for crd in definitions().iter().filter(|crd| is_infrastructure(crd)) {
+        let labels = &crd["metadata"]["labels"];
+        assert_eq!(labels["cluster.x-k8s.io/v1beta1"], "v1beta1", "{:?}", id(crd));
+        assert_eq!(labels["cluster.x-k8s.io/v1beta2"], "v1beta2");
+        let moved = crd["spec"]["names"]["kind"] == "Metal3DataTemplate";
+        assert_eq!(labels["clusterctl.cluster.x-k8s.io/move"].is_string(), moved, "K-131");
+    }
+}
+
+/// Core computes the name of a definition from the kind; one that it would compute differently is exempt by annotation.
+#[test]
+fn k_3_definitions_are_named_as_core_computes_it() {
+    for crd in definitions() {
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap().to_lowercase();
+        let plural = match kind.as_str() {
+            "metal3data" => "metal3data".to_owned(),
+            word if word.ends_with('s') => format!("{word}es"),
+            word => format!("{word}s"),
+        };
+        let group = crd["spec"]["group"].as_str().unwrap();
+        let exempt = "clusterctl.cluster.x-k8s.io/skip-crd-name-preflight-check";
+        let as_computed = id(&crd).1 == format!("{plural}.{group}");
+        assert_eq!(as_computed, crd["metadata"]["annotations"][exempt].is_null(), "{:?}", id(&crd));
+        assert_eq!(id(&crd).1, format!("{}.{group}", crd["spec"]["names"]["plural"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn k_4_everything_is_namespaced_and_templates_are_named_after_their_kind() {
+    let all = definitions();
+    let kinds: BTreeSet<_> = all.iter().map(|crd| crd["spec"]["names"]["kind"].as_str().unwrap()).collect();
+    for crd in &all {
+        assert_eq!(crd["spec"]["scope"], "Namespaced");
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        assert_eq!(crd["spec"]["names"]["listKind"], format!("{kind}List"));
+        if let Some(made) = kind.strip_suffix("Template").filter(|made| *made != "Metal3Data") {
+            assert!(kinds.contains(made), "{kind}");
+            let newest = crd["spec"]["versions"].as_array().unwrap().last().unwrap();
+            let template = "/schema/openAPIV3Schema/properties/spec/properties/template/properties/spec";
+            assert!(newest.pointer(template).is_some(), "{kind} has spec.template.spec");
+        }
+    }
+}
+
+#[test]
+fn k_5_both_versions_are_served_and_the_newer_is_stored() {
+    for crd in definitions().iter().filter(|crd| is_infrastructure(crd)) {
+        let versions = crd["spec"]["versions"].as_array().unwrap().iter();
+        let versions: Vec<_> =
+            versions.map(|v| (v["name"].as_str().unwrap(), v["served"] == true, v["storage"] == true)).collect();
+        assert_eq!(versions, [("v1beta1", true, false), ("v1beta2", true, true)], "{:?}", id(crd));
+    }
+}
+
+/// Metal3MachineTemplate has one too, because it tells its capacity (K-54, K-55).
+#[test]
+fn k_7_status_is_a_subresource() {
+    for crd in definitions().iter().filter(|crd| is_infrastructure(crd)) {
+        for version in crd["spec"]["versions"].as_array().unwrap() {
+            let without = crd["spec"]["names"]["kind"] == "Metal3ClusterTemplate";
+            assert_eq!(version["subresources"]["status"].is_null(), without, "{:?}", id(crd));
+        }
+    }
+}
+
+/// The one group of ours that core reads is in its role already: nothing is granted to it.
+#[test]
+fn k_8_no_right_is_aggregated_to_cluster_api() {
+    for facts in PROVIDERS {
+        for object in facts.objects().iter().filter(|object| object["kind"] == "ClusterRole") {
+            let labels = object["metadata"]["labels"].as_object().unwrap();
+            assert!(!labels.keys().any(|label| label.contains("aggregate-to")), "{labels:?}");
+            assert!(object["aggregationRule"].is_null());
+        }
+    }
+}
+
+#[test]
+fn k_22_and_41_templates_carry_metadata_for_what_they_make() {
+    for kind in ["Metal3ClusterTemplate", "Metal3MachineTemplate"] {
+        let crd = definitions().into_iter().find(|crd| crd["spec"]["names"]["kind"] == kind).unwrap();
+        let stored =
+            crd["spec"]["versions"].as_array().unwrap().iter().find(|version| version["storage"] == true).unwrap();
+        let template =
+            &stored["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"]["properties"];
+        for map in ["labels", "annotations"] {
+            assert_eq!(template["metadata"]["properties"][map]["additionalProperties"]["type"], "string", "{kind}");
+        }
+        assert_eq!(template["spec"]["type"], "object");
+    }
+}
+
+/// Zero values that the schema filled in would fight what a topology's user gives.
+#[test]
+fn k_23_no_endpoint_is_filled_in_by_a_schema() {
+    fn defaults(schema: &Value) -> bool {
+        schema["default"].is_null()
+            && schema["properties"].as_object().into_iter().flatten().all(|(_, below)| defaults(below))
+    }
+    for kind in ["Metal3Cluster", "Metal3ClusterTemplate"] {
+        let crd = definitions().into_iter().find(|crd| crd["spec"]["names"]["kind"] == kind).unwrap();
+        for version in crd["spec"]["versions"].as_array().unwrap() {
+            let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            assert!(defaults(spec), "{kind} {}", version["name"]);
+        }
+    }
+}
+
+/// What users of the older version have stored and written, whether anything reads it or not.
+#[test]
+fn k_211_deprecated_fields_are_accepted() {
+    let accepted = [
+        ("Metal3DataTemplate", "v1beta1", json!({"spec": {"clusterName": "c", "templateReference": "t"}})),
+        ("Metal3DataTemplate", "v1beta2", json!({"spec": {"clusterName": "c"}})),
+        (
+            "Metal3Machine",
+            "v1beta1",
+            json!({"status": {"phase": "p", "failureReason": "r", "failureMessage": "m", "ready": true}}),
+        ),
+        (
+            "Metal3Cluster",
+            "v1beta2",
+            json!({"status": {"deprecated": {"v1beta1": {"failureReason": "r", "failureMessage": "m", "conditions": []}}}}),
+        ),
+        (
+            "Metal3Machine",
+            "v1beta2",
+            json!({"status": {"deprecated": {"v1beta1": {"failureReason": "r", "failureMessage": "m"}}}}),
+        ),
+    ];
+    for (kind, version, object) in accepted {
+        let crd = definitions().into_iter().find(|crd| crd["spec"]["names"]["kind"] == kind).unwrap();
+        let versions = crd["spec"]["versions"].as_array().unwrap();
+        let schema = &versions.iter().find(|served| served["name"] == version).unwrap()["schema"]["openAPIV3Schema"];
+        assert_eq!(support::refused(schema, &object), Vec::<String>::new(), "{kind} {version}");
     }
 }
 

@@ -382,6 +382,17 @@ fn k_155_data_templates_say_what_is_relied_upon() {
 }
 
 #[test]
+fn k_154_the_example_file_starts_from_the_usual_site() {
+    let example = example();
+    let is = |name: &str, value: &str| assert_eq!(example[name], value, "{name}");
+    is("CLUSTER_APIENDPOINT_HOST", "192.168.111.249");
+    is("CLUSTER_APIENDPOINT_PORT", "6443");
+    is("IMAGE_CHECKSUM_TYPE", "sha256");
+    is("IMAGE_FORMAT", "raw");
+    assert_eq!(example["IMAGE_CHECKSUM"], format!("{}.sha256sum", example["IMAGE_URL"]));
+}
+
+#[test]
 fn k_156_names_and_labels_that_are_relied_upon() {
     for (flavour, objects) in with_data() {
         let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
@@ -465,9 +476,9 @@ fn k_158_v1beta1_variants_are_their_flavours() {
     }
 }
 
-/// Pools and data templates of one cluster; the class has none, and its patches are of what a class reaches.
+/// Pools and data templates are one cluster's: a class reaches neither, and patches what it does reach (K-50).
 #[test]
-fn k_50_and_52_patches_are_of_fields_that_are_there_and_classes_hold_no_data_of_a_cluster() {
+fn k_52_classes_hold_no_data_of_a_cluster_and_patch_only_what_is_there() {
     for (name, text_of) in released("clusterclass") {
         let objects = documents(&render(&text_of, &given()).unwrap());
         let class = objects.iter().find(|object| object["kind"] == "ClusterClass").unwrap();
