@@ -136,7 +136,7 @@ impl Reader {
         let request = Request::new(Kind::dynamic(resource).path(None)).list_metadata(&params);
         let text = self.text(request.map_err(kube::Error::BuildRequest), &what).await?;
         let page: Page<Partial> = parse(&text, &what)?;
-        let items = page.items.into_iter().map(|Partial { metadata }| metadata).collect();
+        let items = page.items.into_iter().flatten().map(|Partial { metadata }| metadata).collect();
         Ok((items, page.metadata.continue_.filter(|token| !token.is_empty())))
     }
 
@@ -166,7 +166,7 @@ impl Reader {
         loop {
             let text = self.text(request.list(&params).map_err(kube::Error::BuildRequest), &what).await?;
             let page: Page<T> = parse(&text, &what)?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().flatten());
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 return Ok(items);
@@ -197,7 +197,8 @@ impl Reader {
 #[derive(Deserialize)]
 struct Page<T> {
     metadata: ListMeta,
-    items: Vec<T>,
+    /// `null` for none, when metadata alone is asked for.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
