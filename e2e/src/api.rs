@@ -1,6 +1,7 @@
 //! Only what stores objects: etcd and an API server with the definitions of everything the controllers meet, for tests
 //! that ask a real server.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -23,6 +24,8 @@ use crate::tools::Tools;
 
 /// How the tests find the server.
 const KUBECONFIG: &str = "CAPM3_TEST_KUBECONFIG";
+/// The command line of a further one, an argument a line, for those that need a server without definitions.
+const FURTHER: &str = "CAPM3_TEST_API_SERVER";
 
 /// Runs the command in the caller's environment; its end is the end of the bed.
 pub async fn run(paths: &Paths, console: &Console, programs: &Programs, command: &[String]) -> Result<ExitCode> {
@@ -32,9 +35,15 @@ pub async fn run(paths: &Paths, console: &Console, programs: &Programs, command:
     define(&client, paths, &tools).await?;
     console.step(format_args!("API server {} serves all definitions", tools.kubernetes));
 
+    let further = management::further_api_server(paths, &tools)?.join(OsStr::new("\n"));
     let (program, arguments) = command.split_first().context("no command")?;
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).env(KUBECONFIG, paths.kubeconfig()).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env(KUBECONFIG, paths.kubeconfig())
+        .env(FURTHER, further)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let status = command.status().await.with_context(|| format!("start {program}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -3,7 +3,7 @@
 //! The API server listens on 443 of every address of the site, and the `kubernetes` Service's address is one of them: pods
 //! reach it without a proxy. `--enable-aggregator-routing` makes it dial the pods behind a webhook Service itself.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -77,36 +77,15 @@ pub async fn api_server(paths: &Paths, tools: &Tools, programs: &Programs, autho
         ],
     )?;
 
-    let pki = |file: &str| paths.pki().join(file).into_os_string();
-    start_one(
-        programs,
-        tools,
-        "kube-apiserver",
-        &[
-            ("etcd-servers", "http://127.0.0.1:2379".into()),
-            ("bind-address", "0.0.0.0".into()),
-            ("secure-port", "443".into()),
-            ("advertise-address", MANAGEMENT.to_string().into()),
-            ("tls-cert-file", pki("apiserver.crt")),
-            ("tls-private-key-file", pki("apiserver.key")),
-            ("client-ca-file", pki("ca.crt")),
-            ("kubelet-certificate-authority", pki("ca.crt")),
-            ("kubelet-client-certificate", pki("apiserver.crt")),
-            ("kubelet-client-key", pki("apiserver.key")),
-            ("kubelet-preferred-address-types", "InternalIP".into()),
-            ("service-account-issuer", "https://kubernetes.default.svc".into()),
-            ("service-account-key-file", pki("sa.pub")),
-            ("service-account-signing-key-file", pki("sa.key")),
-            ("service-cluster-ip-range", SERVICE_RANGE.into()),
-            ("authorization-mode", "Node,RBAC".into()),
-            ("allow-privileged", "true".into()),
-            ("enable-aggregator-routing", "true".into()),
-            ("enable-bootstrap-token-auth", "true".into()),
-            ("audit-policy-file", audit.into()),
-            ("audit-log-path", paths.audit_log().into()),
-            ("audit-log-maxsize", "1000".into()),
-        ],
-    )?;
+    let mut flags = api_server_flags(paths);
+    flags.extend([
+        ("bind-address", "0.0.0.0".into()),
+        ("secure-port", "443".into()),
+        ("audit-policy-file", audit.into()),
+        ("audit-log-path", paths.audit_log().into()),
+        ("audit-log-maxsize", "1000".into()),
+    ]);
+    start_one(programs, tools, "kube-apiserver", &flags)?;
     let client = client(&paths.kubeconfig()).await?;
     wait_for("the API server to be ready", Duration::from_secs(90), async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -117,6 +96,44 @@ pub async fn api_server(paths: &Paths, tools: &Tools, programs: &Programs, autho
     })
     .await?;
     Ok(client)
+}
+
+/// What every API server of the bed is started with; where it listens is left to say.
+fn api_server_flags(paths: &Paths) -> Vec<(&'static str, OsString)> {
+    let pki = |file: &str| paths.pki().join(file).into_os_string();
+    vec![
+        ("etcd-servers", "http://127.0.0.1:2379".into()),
+        ("advertise-address", MANAGEMENT.to_string().into()),
+        ("tls-cert-file", pki("apiserver.crt")),
+        ("tls-private-key-file", pki("apiserver.key")),
+        ("client-ca-file", pki("ca.crt")),
+        ("kubelet-certificate-authority", pki("ca.crt")),
+        ("kubelet-client-certificate", pki("apiserver.crt")),
+        ("kubelet-client-key", pki("apiserver.key")),
+        ("kubelet-preferred-address-types", "InternalIP".into()),
+        ("service-account-issuer", "https://kubernetes.default.svc".into()),
+        ("service-account-key-file", pki("sa.pub")),
+        ("service-account-signing-key-file", pki("sa.key")),
+        ("service-cluster-ip-range", SERVICE_RANGE.into()),
+        ("authorization-mode", "Node,RBAC".into()),
+        ("allow-privileged", "true".into()),
+        ("enable-aggregator-routing", "true".into()),
+        ("enable-bootstrap-token-auth", "true".into()),
+    ]
+}
+
+/// The command line of one more API server that shares etcd and certificates, for a test that starts it. What it adds are
+/// `--bind-address=127.0.0.1`, `--secure-port` and, to begin with nothing, an `--etcd-prefix` of its own.
+pub fn further_api_server(paths: &Paths, tools: &Tools) -> Result<Vec<OsString>> {
+    let program = tools.path("kube-apiserver")?.as_os_str().to_owned();
+    let flags = api_server_flags(paths).into_iter().map(|(flag, value)| argument(flag, &value));
+    Ok(std::iter::once(program).chain(flags).collect())
+}
+
+fn argument(flag: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(format!("--{flag}="));
+    argument.push(value);
+    argument
 }
 
 fn certificates(paths: &Paths, authority: &Authority) -> Result<()> {
@@ -136,11 +153,7 @@ fn certificates(paths: &Paths, authority: &Authority) -> Result<()> {
 
 fn start_one(programs: &Programs, tools: &Tools, name: &str, flags: &[(&str, OsString)]) -> Result<()> {
     let mut command = programs.command(tools.path(name)?);
-    for (flag, value) in flags {
-        let mut argument = OsString::from(format!("--{flag}="));
-        argument.push(value);
-        command.arg(argument);
-    }
+    command.args(flags.iter().map(|(flag, value)| argument(flag, value)));
     programs.start(name, command)?;
     Ok(())
 }
