@@ -23,7 +23,7 @@ use capm3_webhook::Which;
 use futures::FutureExt;
 use kube::Client;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::{Flags, Provider};
@@ -31,7 +31,8 @@ use crate::flags::{Flags, Provider};
 const WORKERS_GRACE: Duration = Duration::from_secs(5);
 const RELEASE_GRACE: Duration = Duration::from_millis(1500);
 const SERVERS_GRACE: Duration = Duration::from_secs(1);
-const SAY_AGAIN: Duration = Duration::from_secs(10);
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs until `signalled` or until something ends that should not.
 pub(crate) async fn run(flags: Flags, signalled: CancellationToken) -> Result<()> {
@@ -284,9 +285,10 @@ fn serves(address: &str) -> bool {
 fn say_what_is_missing(hub: &Hub, tasks: &Tasks) {
     let (hub, stop) = (hub.clone(), tasks.stopping());
     tasks.spawn_finite(async move {
-        let mut said = Vec::new();
+        let (start, mut said) = (Instant::now(), Vec::new());
         while stop.run_until_cancelled(tokio::time::sleep(SAY_AGAIN)).await.is_some() {
-            let waiting = hub.waiting_for();
+            // What is not served is said at once; a first list may take its time.
+            let waiting = if start.elapsed() < PATIENCE { hub.missing() } else { hub.waiting_for() };
             if waiting == said {
                 continue;
             }
