@@ -375,6 +375,34 @@ async fn ap_9_k_125_every_object_is_stored_anew_and_the_older_version_can_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "asks a real API server: make test"]
+async fn p_87_many_objects_are_visited_in_pages_and_a_stop_is_obeyed_between_them() {
+    const MANY: usize = 520;
+    let site = Site::new("many", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
+    site.apply("v1beta1", 0, "n0", "old-tool", 40).await; // until it is served
+    let names: Vec<_> = (1..MANY).map(|n| format!("n{n}")).collect();
+    for some in names.chunks(20) {
+        futures::future::join_all(some.iter().map(|name| site.apply("v1beta1", 0, name, "old-tool", 40))).await;
+    }
+    site.set_versions(&[version("v1beta1", true, false), version("v1beta2", true, true)]).await;
+    site.until("both versions are stored", |d| d["status"]["storedVersions"] == json!(["v1beta1", "v1beta2"])).await;
+
+    let stopped = site.manager(&[]).await;
+    stopped.until_asked("patch lamps/status", 20).await;
+    stopped.tasks.stop();
+    assert!(stopped.tasks.drained(Duration::from_secs(5)).await, "a pass does not hold up the end");
+    let sent = stopped.requests.lock().unwrap()["patch lamps/status"];
+    let definition = site.until("it as it was", |_| true).await;
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]), "after {sent} of {MANY}");
+
+    let manager = site.manager(&[]).await;
+    assert_eq!(site.until_settled().await["status"]["storedVersions"], json!(["v1beta2"]));
+    let took = manager.take();
+    assert!(took.contains(&("list lamps".to_owned(), 2)), "{took:?}");
+    assert!(took.contains(&("patch lamps/status".to_owned(), MANY as u64)), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "asks a real API server: make test"]
 async fn ap_10_an_object_that_refuses_is_named_and_the_rest_is_not_touched_again() {
     let site = Site::new("ap10", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
     site.lamps_through("v1beta1").await;

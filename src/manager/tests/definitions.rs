@@ -30,6 +30,14 @@ const INFRA: &str = "infrastructure.cluster.x-k8s.io";
 const IPAM: &str = "ipam.metal3.io";
 const CAPI: [&str; 2] = ["cluster.x-k8s.io", "ipam.cluster.x-k8s.io"];
 const HOSTS: &str = "metal3.io";
+/// What clusterctl installs, for the rights in it.
+const INFRA_COMPONENTS: &str = include_str!(concat!(
+    "../../../clusterctl/infrastructure-metal3/v",
+    env!("CARGO_PKG_VERSION"),
+    "/infrastructure-components.yaml"
+));
+const IPAM_COMPONENTS: &str =
+    include_str!(concat!("../../../clusterctl/ipam-metal3/v", env!("CARGO_PKG_VERSION"), "/ipam-components.yaml"));
 const NOTE: &str = "crd-migration.cluster.x-k8s.io/observed-generation";
 
 /// An API server with nothing in it, and the definitions it may be given.
@@ -141,8 +149,35 @@ impl Server {
         make(&Objects { api: Api::all_with(self.client.clone(), &resource), resource }, "prod", json!({})).await;
     }
 
-    /// Starts one of the managers; its certificate is good for 127.0.0.1.
+    /// Gives a user what the shipped components give the manager's service account, and returns the user's kubeconfig.
+    async fn user(&self, name: &str, components: &str) -> PathBuf {
+        let role = components.split("\n---\n").find(|document| document.contains("\nkind: ClusterRole\n")).unwrap();
+        let role: Value = serde_saphyr::from_str(role).unwrap();
+        let group = "rbac.authorization.k8s.io";
+        let all = |kind: &str, plural: &str| {
+            let resource = resource(group, "v1", kind, plural);
+            Objects { api: Api::all_with(self.client.clone(), &resource), resource }
+        };
+        make(&all("ClusterRole", "clusterroles"), name, json!({"rules": role["rules"]})).await;
+        make(
+            &all("ClusterRoleBinding", "clusterrolebindings"),
+            name,
+            json!({
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+                "subjects": [{"apiGroup": group, "kind": "User", "name": name}],
+            }),
+        )
+        .await;
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
+        config["users"][0]["user"]["as"] = name.into();
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    /// Starts one of the managers with the shipped rights; its certificate is good for 127.0.0.1.
     async fn manager(&self, which: &'static str) -> Manager {
+        let kubeconfig = self.user(which, if which == "infra" { INFRA_COMPONENTS } else { IPAM_COMPONENTS }).await;
         let [webhooks, health, metrics] = [free_port().await, free_port().await, free_port().await];
         let certificates = self.folder.join(format!("{which}-certificates"));
         fs::create_dir_all(&certificates).unwrap();
@@ -154,7 +189,7 @@ impl Server {
         let output = File::create(&log).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_capm3-manager"))
             .arg(format!("--controllers={which}"))
-            .arg(format!("--kubeconfig={}", self.kubeconfig.display()))
+            .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--webhook-port={webhooks}"))
             .arg(format!("--webhook-cert-dir={}", certificates.display()))
             .arg(format!("--health-addr=127.0.0.1:{health}"))
