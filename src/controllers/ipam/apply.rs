@@ -9,7 +9,9 @@ use capm3_api::foreign::{self, IPAddressClaim};
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_api::k8s::{Resource, Time};
 use capm3_api::names::finalizer;
-use capm3_core::ipam::objects::{capi_claim_status, claim_status, new_address, new_capi_address, pool_status};
+use capm3_core::ipam::objects::{
+    awaiting_pool, capi_awaiting_pool, capi_claim_status, claim_status, new_address, new_capi_address, pool_status,
+};
 use capm3_core::ipam::pool::{
     AddressObject, Answer, CREATE_FAILED, NewAddress, Plan, Reason, Release, Serve, without_pool,
 };
@@ -59,13 +61,28 @@ impl Pools {
         problems.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// The pool does not exist: claims that are being deleted need not wait for it.
+    /// The pool does not exist: claims that are being deleted need not wait for it, and the others are told that they do.
     pub(super) async fn let_go(&self, pool: &Key) -> Result<Next, PoolError> {
-        let (claims, _) = self.claims_of(pool);
-        let releases = without_pool(&claims, &self.addresses_of(pool));
+        let (claims, objects) = self.claims_of(pool);
+        let now = self.clock.now();
+        let unserved = without_pool(&claims, &self.addresses_of(pool), now);
         let mut problems = Vec::new();
-        self.release_all(pool, &releases, &mut problems).await;
-        problems.into_iter().next().map_or(Ok(Next::Done), Err)
+        self.release_all(pool, &unserved.releases, &mut problems).await;
+        for claim in unserved.told.iter().filter_map(|key| objects.get(key)) {
+            let told = match claim {
+                ClaimObject::Metal3(claim) => {
+                    let wanted = IPClaim { status: Some(awaiting_pool(claim, now)), ..IPClaim::clone(claim) };
+                    self.patch_status(&**claim, &wanted).await.map(drop)
+                }
+                ClaimObject::ClusterApi(claim) => {
+                    let status = Some(capi_awaiting_pool(claim, &Time(now)));
+                    let wanted = IPAddressClaim { status, ..IPAddressClaim::clone(claim) };
+                    self.patch_status(&**claim, &wanted).await.map(drop)
+                }
+            };
+            problems.extend(told.err());
+        }
+        problems.into_iter().next().map_or(Ok(unserved.after.map_or(Next::Done, Next::After)), Err)
     }
 
     /// Returns the claims whose release failed.

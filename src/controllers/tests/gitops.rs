@@ -258,16 +258,19 @@ async fn who_waits_says_for_what() {
             })
             .await;
     }
+    let spec = json!({ "pool": { "name": "nowhere" } });
+    create(&site, "IPClaim", json!({ "metadata": { "name": "third" }, "spec": spec })).await;
     let spec = json!({ "template": { "name": "nowhere" } });
     create(&site, "Metal3DataClaim", json!({ "metadata": { "name": "open" }, "spec": spec })).await;
     let template = format!("Metal3DataTemplate {}/nowhere not found", site.ns);
     let waits = [
         ("IPClaim second", "PoolExhausted", "Exhausted IP Pools"),
+        ("IPClaim third", "PoolNotReady", "waits for IPPool nowhere, which does not exist"),
         ("IPPool small", "PoolExhausted", "no address is left for 1 claims"),
         ("Metal3DataClaim open", "WaitingForMetal3Data", template.as_str()),
     ];
     history
-        .until("three say what they wait for", |name, object| match waits.iter().find(|wait| wait.0 == name) {
+        .until("four say what they wait for", |name, object| match waits.iter().find(|wait| wait.0 == name) {
             Some((_, reason, message)) => verdict(object) == InProgress && said(object) == (reason, message),
             None => verdict(object) == Current,
         })
@@ -275,6 +278,14 @@ async fn who_waits_says_for_what() {
 
     let range = json!([{ "start": "192.0.2.10", "end": "192.0.2.11" }]);
     patch(&site, "IPPool", "small", json!({ "spec": { "pools": range } })).await;
-    history.until("room is room", |name, object| name == "Metal3DataClaim open" || verdict(object) == Current).await;
+    history
+        .until("room is room", |name, object| {
+            ["Metal3DataClaim open", "IPClaim third"].contains(&name) || verdict(object) == Current
+        })
+        .await;
     assert_eq!(history.verdicts("IPClaim second"), [InProgress, Current]);
+    create(&site, "IPPool", pool("nowhere", 20, 20)).await;
+    history
+        .until("the pool is there", |name, object| name == "Metal3DataClaim open" || verdict(object) == Current)
+        .await;
 }

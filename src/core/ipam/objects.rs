@@ -304,6 +304,23 @@ pub fn claim_status(claim: &IPClaim, answer: &Answer, now: Timestamp) -> IPClaim
     ready::tell(&claim.metadata, claim.status.as_ref(), bare, &ready, now)
 }
 
+/// What claims on a pool are told that does not exist. No error is recorded: nothing was tried.
+pub fn awaiting_pool(claim: &IPClaim, now: Timestamp) -> IPClaimStatus {
+    let bare = claim.status.as_ref().map(Told::bare).unwrap_or_default();
+    let ready = Summary::not_ready(reason::POOL_NOT_READY, no_pool(pool_of_claim(claim).unwrap_or_default()));
+    ready::tell(&claim.metadata, claim.status.as_ref(), bare, &ready, now)
+}
+
+/// The same for a claim of Cluster API.
+pub fn capi_awaiting_pool(claim: &IPAddressClaim, now: &Time) -> IPAddressClaimStatus {
+    let message = no_pool(pool_of_capi_claim(claim).unwrap_or_default());
+    capi_claim_status(claim, &Answer::Failed { reason: Reason::PoolNotReady, message }, now)
+}
+
+fn no_pool(name: &str) -> String {
+    format!("waits for IPPool {name}, which does not exist")
+}
+
 /// Status of a Cluster API claim that got this answer: the Ready condition replaces whatever conditions there were (I-42).
 pub fn capi_claim_status(claim: &IPAddressClaim, answer: &Answer, now: &Time) -> IPAddressClaimStatus {
     let before = claim.status.clone().unwrap_or_default();

@@ -28,6 +28,10 @@ const WAIT: Duration = Duration::from_secs(300);
 /// What this young a pool waits for comes any moment.
 const JUST_CREATED: Duration = Duration::from_secs(5);
 
+/// More addresses than this make every write of the pool's status a heavy one (HI-29).
+const MANY: usize = 5_000;
+const TOO_MANY: &str = "more than 5000 addresses are held: every write of this status is large, consider several pools";
+
 /// What a claim is told whose address object the API server refuses (I-42).
 pub const CREATE_FAILED: &str = "Failed to create associated IPAddress object";
 
@@ -205,7 +209,7 @@ impl Observed {
 
     fn is_young(&self) -> bool {
         let created = self.pool.metadata.creation_timestamp.as_ref();
-        created.is_some_and(|created| self.now.duration_since(created.0).unsigned_abs() < JUST_CREATED)
+        created.is_some_and(|created| is_young(created.0, self.now))
     }
 }
 
@@ -276,11 +280,30 @@ pub fn decide(seen: &Observed) -> Plan {
     Pass::new(seen, plan).run()
 }
 
-/// The claims of a pool that does not exist: nothing is served, and what is being deleted is let go.
-pub fn without_pool(claims: &[Claim], addresses: &[AddressObject]) -> Vec<Release> {
+/// What becomes of the claims on a pool that does not exist.
+#[derive(Debug, Default, PartialEq)]
+pub struct Unserved {
+    /// What is being deleted is let go.
+    pub releases: Vec<Release>,
+    /// The others are told what they wait for, unless it may come any moment.
+    pub told: Vec<ClaimKey>,
+    pub after: Option<Duration>,
+}
+
+/// The claims of a pool that does not exist: nothing is served.
+pub fn without_pool(claims: &[Claim], addresses: &[AddressObject], now: Timestamp) -> Unserved {
     let of = |claim: &Claim| addresses.iter().filter(|object| object.claim_key() == claim.key).cloned().collect();
     let finished = claims.iter().filter(|claim| claim.is_leaving());
-    finished.map(|claim| claim.release(of(claim), BTreeMap::new())).collect()
+    let releases = finished.map(|claim| claim.release(of(claim), BTreeMap::new())).collect();
+    let open = |claim: &&Claim| !claim.deleting && claim.answer.is_none() && !claim.is_held_back();
+    let (young, waiting): (Vec<_>, Vec<_>) =
+        claims.iter().filter(open).partition(|claim| claim.created.is_some_and(|created| is_young(created, now)));
+    let told = waiting.into_iter().map(|claim| claim.key.clone()).collect();
+    Unserved { releases, told, after: young.first().map(|_| JUST_CREATED) }
+}
+
+fn is_young(created: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(created).unsigned_abs() < JUST_CREATED
 }
 
 /// I-19, steps 2 to 4: the pool's labels and its owner. Says whether the Cluster lets the pass go on.
@@ -491,6 +514,7 @@ impl<'a> Pass<'a> {
             self.plan.status = Some(Status { indexes, last_updated, counts });
         }
         self.plan.ready = Some(match self.exhausted {
+            0 if self.table.len() > MANY => Summary { message: TOO_MANY.to_owned(), ..Summary::ready() },
             0 => Summary::ready(),
             waiting => Summary::not_ready(reason::POOL_EXHAUSTED, format!("no address is left for {waiting} claims")),
         });
@@ -1129,9 +1153,17 @@ mod tests {
     fn a_pool_that_does_not_exist_still_lets_its_claims_go() {
         let going = leaving(m3("going"), &[]);
         let claims = [going.clone(), m3("waiting"), leaving(m3("used"), &[DATA])];
-        let released = without_pool(&claims, &[object(&going, ".11")]);
-        assert_eq!(released.len(), 1);
-        assert_eq!(released[0].addresses.len(), 1);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let unserved = without_pool(&claims, &[object(&going, ".11")], at(2000));
+        assert_eq!((unserved.releases.len(), unserved.releases[0].addresses.len()), (1, 1));
+        assert_eq!((unserved.told, unserved.after), (vec![ClaimKey::new(Kind::Metal3, "waiting")], None));
+        let young = Claim { created: Some(at(1999)), ..m3("young") };
+        let unserved = without_pool(&[young], &[], at(2000));
+        assert_eq!(
+            unserved,
+            Unserved { after: Some(JUST_CREATED), ..Unserved::default() },
+            "its pool may be on the way"
+        );
     }
 
     /// Wherever a pass is cut off, the next ones finish its work, and nobody's address changes.
@@ -1167,6 +1199,17 @@ mod tests {
             assert_eq!(world.0.addresses.len(), 4);
             assert_eq!(world.0.pool.indexes["a"], at(".11"));
         }
+    }
+
+    #[test]
+    fn hi_29_a_pool_that_grows_too_large_says_so() {
+        let message = |claims: usize| {
+            let mut world = pool(&[("10.0.0.0", "10.0.255.255")]);
+            world.0.claims = (0..claims).map(|n| m3(&format!("c{n}"))).collect();
+            world.decide().ready.unwrap()
+        };
+        assert_eq!(message(MANY), Summary::ready());
+        assert_eq!(message(MANY + 1), Summary { message: TOO_MANY.to_owned(), ..Summary::ready() });
     }
 
     #[test]
