@@ -196,7 +196,7 @@ fn every_published_field_is_accepted_the_same_way() {
 }
 
 #[test]
-fn ty_2_to_4_k_124_names_versions_and_columns_are_the_published_ones() {
+fn ty_2_to_4_names_versions_and_columns_are_the_published_ones() {
     let ours: Vec<String> = definitions()
         .iter()
         .flat_map(|crd| {

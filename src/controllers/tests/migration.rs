@@ -1,7 +1,7 @@
 //! Storage-version migration on a real API server: the one that `bed api` starts. Each test brings a group of its own, so
 //! that nobody's definitions change under others.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -322,7 +322,7 @@ fn records(lamp: &DynamicObject) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "asks a real API server: make test"]
-async fn ap_9_k_125_every_object_is_stored_anew_and_the_older_version_can_go() {
+async fn ap_9_every_object_is_stored_anew_and_the_older_version_can_go() {
     let site = Site::new("ap9", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
     site.lamps_through("v1beta1").await;
     site.set_versions(&[version("v1beta1", true, false), version("v1beta2", true, true)]).await;
@@ -488,7 +488,7 @@ async fn ap_11_records_of_a_version_nobody_serves_leave_a_seed() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "asks a real API server: make test"]
-async fn ap_8_k_125_a_skipped_phase_is_left_out() {
+async fn k_125_ap_8_a_skipped_phase_is_left_out() {
     let site = Site::new("ap8", &[version("v1beta1", true, true), version("v1beta2", true, false)]).await;
     site.lamps_through("v1beta1").await;
     site.set_versions(&[version("v1beta1", false, false), version("v1beta2", true, true)]).await;

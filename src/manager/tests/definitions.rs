@@ -531,7 +531,7 @@ fn v1beta1_objects() -> Vec<(&'static str, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "asks a real API server: make test"]
-async fn ap_12_k_124_a_cluster_of_the_last_v1beta1_release_is_brought_to_v1beta2() {
+async fn k_124_ap_12_a_cluster_of_the_last_v1beta1_release_is_brought_to_v1beta2() {
     let server = Server::start("upgrade").await;
     server.namespace().await;
     let published = server.of_group(INFRA);
