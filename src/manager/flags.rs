@@ -261,12 +261,13 @@ mod tests {
 
     /// Every flag of P-1, of ipam.md and of the component-base switches, with its default.
     #[test]
-    fn p_1_every_flag_is_known_with_its_default() {
+    fn ap_3_every_flag_is_known_with_its_default() {
         let command = Flags::command();
         let known = |name: &str| command.get_arguments().find(|a| a.get_long() == Some(name)).cloned();
         let ten = |name: &'static str| (name, "10");
         for (name, default) in [
             ("leader-elect", "false"),
+            ("self-signed", "false"),
             ("leader-elect-lease-duration", "15s"),
             ("leader-elect-renew-deadline", "10s"),
             ("leader-elect-retry-period", "2s"),
@@ -299,7 +300,16 @@ mod tests {
             let argument = known(name).unwrap_or_else(|| panic!("--{name} is not known"));
             assert_eq!(argument.get_default_values(), [default], "--{name}");
         }
-        for name in ["tls-cipher-suites", "skip-crd-migration-phases", "vmodule", "log-flush-frequency"] {
+        for name in [
+            "tls-cipher-suites",
+            "skip-crd-migration-phases",
+            "vmodule",
+            "log-flush-frequency",
+            "log-text-split-stream",
+            "log-text-info-buffer-size",
+            "log-json-split-stream",
+            "log-json-info-buffer-size",
+        ] {
             assert!(known(name).is_some(), "--{name} is not known");
         }
     }

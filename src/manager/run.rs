@@ -46,8 +46,8 @@ pub(crate) async fn run(flags: Flags, signalled: CancellationToken) -> Result<()
         ..ClientOptions::default()
     };
     let kubeconfig = Some(&flags.kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let client = connect(kubeconfig, &options).await.context("cannot connect to the management cluster")?;
     let policy = TlsPolicy::new(&flags.tls_min_version, &flags.tls_cipher_suites)?;
+    let client = connect(kubeconfig, &options).await.context("cannot connect to the management cluster")?;
 
     let base = Tasks::new();
     start_servers(&flags, &client, &metrics, &policy, &base).await?;
@@ -203,10 +203,15 @@ fn register(provider: Provider, flags: &Flags, setup: &mut Setup) {
 fn controller_options(flags: &Flags) -> Options {
     Options {
         watch_filter: non_empty(&flags.watch_filter),
-        fast_track: std::env::var("CAPM3_FAST_TRACK").is_ok_and(|value| value == "true"),
+        fast_track: std::env::var("CAPM3_FAST_TRACK").is_ok_and(|value| fast_track(&value)),
         name_based_preallocation: flags.enable_bmh_name_based_preallocation,
         workers: flags.concurrency.by_controller().into_iter().collect(),
     }
+}
+
+/// Manifests of the Go provider quote the value inside the substitution, so that quotes arrive here (PH-5).
+fn fast_track(value: &str) -> bool {
+    value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value) == "true"
 }
 
 /// Webhooks, health and diagnostics.
@@ -310,4 +315,39 @@ fn identity(dice: &dyn Dice) -> String {
 
 fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn p_3_fast_track_is_the_word_true_quoted_or_not() {
+        for (value, expected) in
+            [("true", true), ("'true'", true), ("", false), ("false", false), ("'true", false), ("1", false)]
+        {
+            assert_eq!(fast_track(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn p_32_the_names_of_a_self_signed_manager_are_those_of_the_manifests() {
+        let about = |controllers: &str| {
+            let flags = Flags::try_parse_from(["capm3-manager", controllers]).unwrap();
+            self_signed(&flags, "there").unwrap()
+        };
+        let infra = about("--controllers=infra");
+        assert_eq!(infra.secret, Key::new("there", "capm3-webhook-service-cert"));
+        assert_eq!(infra.services, [Key::new("there", "capm3-webhook-service")]);
+        let configurations = ["capm3-mutating-webhook-configuration", "capm3-validating-webhook-configuration"];
+        assert_eq!(infra.configurations, configurations);
+        assert_eq!(infra.definitions.len(), 9);
+        let ipam = about("--controllers=ipam");
+        assert_eq!(ipam.secret, Key::new("there", "ipam-webhook-service-cert"));
+        assert!(ipam.definitions.is_empty());
+        let both = about("--controllers=ipam,infra");
+        assert_eq!((both.secret, both.services.len(), both.configurations.len()), (infra.secret, 2, 4));
+    }
 }

@@ -378,7 +378,7 @@ mod tests {
             ),
             ("no PEM", Held { serving: Some(Pair { certificate: b"x".to_vec(), key: b"y".to_vec() }), ..good() }),
             ("no bundle", Held { bundle: String::new(), ..good() }),
-            ("other bundle", Held { bundle: other.bundle.clone(), ..good() }),
+            ("other bundle", Held { bundle: other.bundle, ..good() }),
             (
                 "garbage bundle",
                 Held { bundle: "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----".into(), ..good() },

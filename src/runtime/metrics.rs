@@ -118,6 +118,14 @@ impl Metrics {
         }
     }
 
+    /// A counter that somebody else counts, in fractions: it is set to what was read.
+    pub(crate) fn reading(&self, name: &'static str, help: &'static str) -> Gauge {
+        match self.series(name, help, "counter", &[], || Series::Gauge(Gauge::default())) {
+            Series::Gauge(gauge) => gauge,
+            Series::Counter(_) | Series::Histogram(_) => Gauge::default(),
+        }
+    }
+
     pub fn histogram(
         &self,
         name: &'static str,

@@ -35,6 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
@@ -249,19 +250,19 @@ async fn one(State(checks): State<Arc<BTreeMap<&'static str, Check>>>, Path(name
 
 /// The check of P-6: a TLS connection to our own server, whoever signed its certificate.
 pub async fn check_tls(address: SocketAddr) -> Result<(), String> {
+    let connected = timeout(CHECK_DEADLINE, tls(address)).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    connected.map(drop)
+}
+
+async fn tls(address: SocketAddr) -> Result<TlsStream<TcpStream>, String> {
     let words = |error: &(dyn std::error::Error + 'static)| chain(error);
-    let connect = async {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| words(&error))?;
-        let config =
-            config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate)).with_no_client_auth();
-        let stream = TcpStream::connect(address).await.map_err(|error| words(&error))?;
-        let name = ServerName::IpAddress(address.ip().into());
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words(&error))?;
-        Ok(())
-    };
-    timeout(CHECK_DEADLINE, connect).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| words(&error))?;
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate)).with_no_client_auth();
+    let stream = TcpStream::connect(address).await.map_err(|error| words(&error))?;
+    let name = ServerName::IpAddress(address.ip().into());
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| words(&error))
 }
 
 /// The question is whether a handshake succeeds, not with whom; nothing is sent over the connection.
@@ -414,10 +415,22 @@ impl Drop for Asked {
 /// What the kernel says about this process, when it says it.
 fn process_series(metrics: &Metrics) {
     let file = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
-    let status = file("status");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    if let Some(kib) = resident.and_then(|kib| kib.trim().parse::<f64>().ok()) {
-        metrics.gauge("process_resident_memory_bytes", "Resident memory size in bytes.", &[]).set(kib * 1024.0);
+    let (status, limits) = (file("status"), file("limits"));
+    let kib = |field: &str| -> Option<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        line?.trim().parse::<f64>().ok()
+    };
+    let most = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let open = std::fs::read_dir("/proc/self/fd").map(|open| open.count() as f64);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", kib("VmRSS:").map(|kib| kib * 1024.0)),
+        ("process_virtual_memory_bytes", "Virtual memory size in bytes.", kib("VmSize:").map(|kib| kib * 1024.0)),
+        ("process_open_fds", "Number of open file descriptors.", open.ok()),
+        ("process_max_fds", "Maximum number of open file descriptors.", most.and_then(|most| most.parse().ok())),
+    ] {
+        if let Some(value) = value {
+            metrics.gauge(name, help, &[]).set(value);
+        }
     }
     // utime and stime, in hundredths of a second, counted behind the name of the program.
     let stat = file("stat");
@@ -425,7 +438,7 @@ fn process_series(metrics: &Metrics) {
     let ticks: Option<f64> = fields.get(11..13).and_then(|t| t.iter().map(|t| t.parse::<f64>().ok()).sum());
     if let Some(ticks) = ticks {
         let help = "Total user and system CPU time spent in seconds.";
-        metrics.gauge("process_cpu_seconds_total", help, &[]).set(ticks / 100.0);
+        metrics.reading("process_cpu_seconds_total", help).set(ticks / 100.0);
     }
 }
 
@@ -434,6 +447,9 @@ mod tests {
     use http_body_util::{BodyExt, Empty};
     use hyper_util::client::legacy::Client as HttpClient;
     use hyper_util::rt::TokioExecutor;
+    use rustls_pki_types::pem::PemObject;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::tls::TlsPolicy;
@@ -463,58 +479,165 @@ mod tests {
         assert!(tasks.drained(Duration::from_secs(5)).await);
     }
 
+    /// A request over TLS, whoever answers; the status code and the body.
+    async fn ask(address: SocketAddr, path: &str, token: Option<&str>) -> (u16, String) {
+        let mut stream = tls(address).await.unwrap();
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{token}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        (answer[9..12].parse().unwrap(), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// An API server that knows two tokens and lets the holder of one of them get `/metrics`.
+    fn reviewer() -> Client {
+        let review = async |request: http::Request<kube::client::Body>| {
+            let asked = request.into_body().collect_bytes().await.unwrap();
+            let mut review: serde_json::Value = serde_json::from_slice(&asked).unwrap();
+            let spec = review["spec"].clone();
+            review["status"] = match review["kind"].as_str().unwrap() {
+                "TokenReview" => match spec["token"].as_str().unwrap() {
+                    "known" | "stranger" => {
+                        json!({"authenticated": true, "user": {"username": spec["token"], "groups": ["g"]}})
+                    }
+                    _ => json!({"authenticated": false}),
+                },
+                _ => {
+                    let (path, verb) = (&spec["nonResourceAttributes"]["path"], &spec["nonResourceAttributes"]["verb"]);
+                    let known = spec["user"] == "known" && spec["groups"] == json!(["g"]);
+                    json!({"allowed": known && verb == "get" && (path == "/metrics" || path == "/debug/pprof/")})
+                }
+            };
+            let answer = http::Response::builder().status(201);
+            Ok::<_, tower::BoxError>(answer.body(kube::client::Body::from(review.to_string().into_bytes())).unwrap())
+        };
+        Client::new(tower::service_fn(review), "default")
+    }
+
     #[tokio::test]
-    async fn the_page_of_metrics_is_plain_only_when_asked_for() {
+    async fn ap_6_metrics_are_for_who_may_get_them_unless_a_flag_says_for_everyone() {
         let tasks = Tasks::new();
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let nobody = Client::new(
-            tower::service_fn(|_: http::Request<kube::client::Body>| async {
-                Err::<http::Response<kube::client::Body>, tower::BoxError>("not asked".into())
-            }),
-            "default",
-        );
-        spawn_http(listener, diagnostics(Metrics::new(), Some(nobody)), Limits::default(), &tasks);
-        assert_eq!(fetch(address, "/metrics").await.0, 401, "without a token nobody is asked and nothing is shown");
+        let policy = TlsPolicy::new("VersionTLS12", &[]).unwrap();
+        let certificate = Certificate::self_signed(&policy, vec!["localhost".to_owned()]).unwrap();
+        let page = diagnostics(Metrics::new(), Some(reviewer()));
+        spawn_tls(listener, page, certificate, Limits::default(), &tasks);
+        for (token, code) in [(None, 401), (Some("forged"), 401), (Some("stranger"), 403), (Some("known"), 200)] {
+            let (said, page) = ask(address, "/metrics", token).await;
+            assert_eq!((said, page.contains("process_resident_memory_bytes")), (code, code == 200), "{token:?}");
+        }
+        assert_eq!(ask(address, "/debug/pprof/", Some("known")).await.0, 404, "P-7: nothing but metrics");
 
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         spawn_http(listener, diagnostics(Metrics::new(), None), Limits::default(), &tasks);
         let (code, page) = fetch(address, "/metrics").await;
         assert_eq!(code, 200);
-        assert!(page.contains("process_resident_memory_bytes"), "{page}");
-        tasks.stop();
-    }
-
-    /// Waits, with a bound, for the check to say what is expected.
-    async fn until(address: SocketAddr, good: bool) {
-        let mut last = Ok(());
-        for _ in 0..200 {
-            last = check_tls(address).await;
-            if last.is_ok() == good {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        for family in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
+            assert!(page.contains(&format!("\n{family} ")), "{family}: {page}");
         }
-        panic!("expected {good}, last {last:?}");
+        assert!(page.contains("# TYPE process_cpu_seconds_total counter"), "{page}");
+        tasks.stop();
+        assert!(tasks.drained(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]
-    async fn tls_is_ready_once_a_certificate_loads() {
+    async fn p_8_webhook_requests_are_counted_under_the_names_of_dashboards() {
+        let metrics = Metrics::new();
+        let router = Router::new().route("/a", get(async || "ok")).route("/slow", get(std::future::pending::<()>));
+        let router = observed(router, metrics.clone());
+        let tasks = Tasks::new();
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { answer: Duration::from_millis(50), ..Limits::default() };
+        spawn_http(listener, router, limits, &tasks);
+        assert_eq!(fetch(address, "/a").await.0, 200);
+        assert_eq!(fetch(address, "/slow").await.0, 408);
+        assert_eq!(fetch(address, "/unknown").await.0, 404);
+        let page = metrics.render();
+        for line in [
+            "controller_runtime_webhook_requests_total{code=\"200\",webhook=\"/a\"} 1",
+            "controller_runtime_webhook_requests_total{code=\"408\",webhook=\"/slow\"} 1",
+            "controller_runtime_webhook_requests_in_flight{webhook=\"/a\"} 0",
+            "controller_runtime_webhook_requests_in_flight{webhook=\"/slow\"} 0",
+            "controller_runtime_webhook_latency_seconds_bucket{webhook=\"/a\",le=\"+Inf\"} 1",
+            "controller_runtime_webhook_latency_seconds_count{webhook=\"/slow\"} 1",
+        ] {
+            assert!(page.contains(line), "{line}\n{page}");
+        }
+        assert!(!page.contains("/unknown"), "strangers make no series: {page}");
+        tasks.stop();
+        assert!(tasks.drained(Duration::from_secs(5)).await);
+    }
+
+    fn write_pair(directory: &std::path::Path) -> (String, String) {
+        let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (key, certificate) = (signed.signing_key.serialize_pem(), signed.cert.pem());
+        std::fs::write(directory.join("tls.key"), &key).unwrap();
+        std::fs::write(directory.join("tls.crt"), &certificate).unwrap();
+        (key, certificate)
+    }
+
+    /// Waits, with a bound, for what `look` sees to be so.
+    async fn seen<T: PartialEq + std::fmt::Debug>(expected: &T, mut look: impl AsyncFnMut() -> T) {
+        let mut last = look().await;
+        for _ in 0..400 {
+            if last == *expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            last = look().await;
+        }
+        panic!("expected {expected:?}, last {last:?}");
+    }
+
+    async fn served(address: SocketAddr) -> Vec<u8> {
+        tls(address).await.unwrap().get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    #[tokio::test]
+    async fn ap_5_ap_7_health_follows_the_certificate_and_the_certificate_its_files() {
         let directory = std::env::temp_dir().join(format!("capm3-tls-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let tasks = Tasks::new();
+        let (tasks, metrics) = (Tasks::new(), Metrics::new());
         let policy = TlsPolicy::new("VersionTLS12", &[]).unwrap();
-        let certificate = Certificate::of_directory(directory.clone(), policy, &Metrics::new(), &tasks);
+        let certificate = Certificate::of_directory(directory.clone(), policy, &metrics, &tasks);
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         spawn_tls(listener, Router::new(), certificate.clone(), Limits::default(), &tasks);
-        until(address, false).await;
-        let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(directory.join("tls.key"), signed.signing_key.serialize_pem()).unwrap();
-        std::fs::write(directory.join("tls.crt"), signed.cert.pem()).unwrap();
-        until(address, true).await;
-        assert!(certificate.is_loaded());
+        let listener = listen("127.0.0.1:0").await.unwrap();
+        let health = listener.local_addr().unwrap();
+        let checks = Health::new().check("webhook", move || check_tls(address));
+        spawn_http(listener, checks.router(), Limits::default(), &tasks);
+        let pages = ["/healthz", "/readyz", "/healthz/webhook", "/readyz/webhook"];
+        for page in pages {
+            assert_eq!(fetch(health, page).await.0, 500, "{page}");
+        }
+        let (_, first) = write_pair(&directory);
+        seen(&200, async || fetch(health, "/readyz").await.0).await;
+        for page in pages {
+            assert_eq!(fetch(health, page).await.0, 200, "{page}");
+        }
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec();
+        assert_eq!(served(address).await, der(&first));
+
+        // A key without its certificate is half of the next pair: the old one serves, and the trouble is counted.
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        std::fs::write(directory.join("tls.key"), other).unwrap();
+        let errors = || metrics.counter("certwatcher_read_certificate_errors_total", "", &[]).get();
+        let before = errors();
+        seen(&true, async || errors() > before).await;
+        assert_eq!(served(address).await, der(&first));
+        std::fs::write(directory.join("tls.key"), "").unwrap();
+        let before = errors();
+        seen(&true, async || errors() > before).await;
+        assert_eq!((served(address).await, fetch(health, "/readyz").await.0), (der(&first), 200));
+        let (_, second) = write_pair(&directory);
+        seen(&der(&second), async || served(address).await).await;
+        assert!(metrics.counter("certwatcher_read_certificate_total", "", &[]).get() > errors());
         tasks.stop();
         assert!(tasks.drained(Duration::from_secs(5)).await);
         std::fs::remove_dir_all(directory).unwrap();

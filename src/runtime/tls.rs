@@ -55,13 +55,14 @@ impl TlsPolicy {
             other => return Err(TlsError::Version(other.to_owned())),
         };
         let mut provider = rustls::crypto::ring::default_provider();
+        let suites: Vec<_> = suites.iter().filter(|suite| !suite.is_empty()).collect(); // `--tls-cipher-suites=`
         if !suites.is_empty() {
             let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
             let known: Vec<_> = provider.cipher_suites.iter().map(name).collect();
-            if let Some(unknown) = suites.iter().find(|suite| !known.contains(suite)) {
+            if let Some(&unknown) = suites.iter().find(|suite| !known.contains(suite)) {
                 return Err(TlsError::Cipher { name: unknown.clone(), known: known.join(", ") });
             }
-            provider.cipher_suites.retain(|suite| suite.tls13().is_some() || suites.contains(&name(suite)));
+            provider.cipher_suites.retain(|suite| suite.tls13().is_some() || suites.contains(&&name(suite)));
         }
         Ok(Self { versions, provider: Arc::new(provider) })
     }

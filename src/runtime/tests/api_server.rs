@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use capm3_runtime::{
     Candidate, Change, ClientOptions, Hub, HubOptions, Key, LeaseOptions, ListOptions, Metrics, Preconditions, Queue,
-    Reader, SystemClock, Tasks, WatchOptions, WriteError, Writer, connect,
+    Reader, SystemClock, Tasks, WatchOptions, WriteError, Writer, connect, diagnostics,
 };
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -249,4 +251,53 @@ async fn k_144_of_two_candidates_one_leads_and_the_other_follows_its_release() {
     };
     let all = Box::pin(async { tokio::join!(other, hold, term) });
     timeout(SOON, all).await.expect("the other follows at once");
+}
+
+/// A service account of that name, and a token of it.
+async fn token(client: &Client, ns: &str, name: &str) -> String {
+    let metadata = ObjectMeta { name: Some(name.into()), namespace: Some(ns.into()), ..ObjectMeta::default() };
+    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+    Writer::uncached(client.clone()).create(&account).await.unwrap();
+    let path = format!("/api/v1/namespaces/{ns}/serviceaccounts/{name}/token");
+    let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let request =
+        http::Request::post(path).header("content-type", "application/json").body(body.to_string().into_bytes());
+    let answer: serde_json::Value = client.request(request.unwrap()).await.unwrap();
+    answer["status"]["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+#[ignore = "asks a real API server: make test"]
+async fn ap_6_the_api_server_says_who_may_see_metrics() {
+    let client = client().await;
+    let writer = Writer::uncached(client.clone());
+    let ns = namespace(&writer, "diagnostics").await;
+    let (reader, stranger) = (token(&client, &ns, "reader").await, token(&client, &ns, "stranger").await);
+    let rules = json!([{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]);
+    let role: ClusterRole = serde_json::from_value(json!({"metadata": {"name": ns}, "rules": rules})).unwrap();
+    writer.create(&role).await.unwrap();
+    let subjects = json!([{"kind": "ServiceAccount", "name": "reader", "namespace": ns}]);
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ns});
+    let binding = json!({"metadata": {"name": ns}, "roleRef": role, "subjects": subjects});
+    writer.create(&serde_json::from_value::<ClusterRoleBinding>(binding).unwrap()).await.unwrap();
+
+    let router = diagnostics(Metrics::new(), Some(client));
+    let ask = async |token: Option<&str>| {
+        let mut request = http::Request::get("/metrics");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = router.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+        answer.status().as_u16()
+    };
+    for (token, code) in [(None, 401), (Some("forged"), 401), (Some(&*stranger), 403)] {
+        assert_eq!(ask(token).await, code, "{token:?}");
+    }
+    // The API server's authorizer learns of the role by watch.
+    let granted = async {
+        while ask(Some(&reader)).await != 200 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, granted).await.expect("the reader is not let in");
 }
