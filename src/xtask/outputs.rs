@@ -43,7 +43,8 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
             let text = yaml::documents(&provider.objects(certificates)?)?;
             files.push((folder.join(provider.components(certificates)), text));
         }
-        files.push((folder.join("metadata.yaml"), metadata(provider)));
+        // A series that is newer than the release would hide it: clusterctl looks for `latest` there (K-98).
+        files.push((folder.join("metadata.yaml"), METADATA.to_owned()));
     }
     for (name, text) in TEMPLATES {
         files.push((release(&INFRASTRUCTURE).join(name), text.to_owned()));
@@ -58,12 +59,6 @@ pub fn all() -> Result<Vec<(PathBuf, String)>> {
     files.push(("clusterctl/clusterctl.yaml".into(), yaml::documents(&[settings()])?));
     files.push(("e2e/manifests/host-crds.yaml".into(), yaml::documents(&host_crds::all()?)?));
     Ok(files)
-}
-
-/// The Go address manager is one series ahead of the infrastructure provider (K-102).
-fn metadata(provider: &Provider) -> String {
-    let ahead = "releaseSeries:\n- {major: 1, minor: 15, contract: v1beta2}\n";
-    if provider.label == IPAM.label { METADATA.replacen("releaseSeries:\n", ahead, 1) } else { METADATA.to_owned() }
 }
 
 fn release(provider: &Provider) -> PathBuf {
