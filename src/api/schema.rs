@@ -2,7 +2,7 @@
 //!
 //! The types of this crate carry their limits as attributes. Three of these are ours and mean: `x-default`, a default that
 //! the API server fills in (the derive's own defaults only say what is absent); `x-keyed-by`, a list whose entries are
-//! told apart by that field; `x-format`, a format that is really meant.
+//! told apart by that field or those fields; `x-format`, a format that is really meant.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -215,7 +215,8 @@ fn normalise(schema: &mut Value) {
     }
     if let Some(key) = schema.remove("x-keyed-by") {
         schema.insert("x-kubernetes-list-type".into(), "map".into());
-        schema.insert("x-kubernetes-list-map-keys".into(), json!([key]));
+        let keys = if key.is_array() { key } else { json!([key]) };
+        schema.insert("x-kubernetes-list-map-keys".into(), keys);
     }
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.values_mut().for_each(normalise);

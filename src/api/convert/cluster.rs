@@ -44,13 +44,9 @@ fn spec_up(spec: &mut Object, preserved: Option<&Value>) {
         drop_each_empty(endpoint, &["host", "port"]);
     }
     drop_empty(spec, "controlPlaneEndpoint");
-    // The older of two spellings speaks where the newer is silent (C-22, CH-2), or where it alone was written since: both
-    // came out of one value, so a contradiction shows who was edited.
+    // The older of two spellings speaks only where the newer is silent (C-22, CH-2): were the one that was edited last to
+    // win, a manifest that contradicts itself would mean another thing each time it is applied.
     if let Some(Value::Bool(without)) = spec.remove("noCloudProvider") {
-        let before = preserved.and_then(|p| p["cloudProviderEnabled"].as_bool());
-        if before == Some(without) && spec.get("cloudProviderEnabled") == Some(&without.into()) {
-            spec.insert("cloudProviderEnabled".into(), (!without).into());
-        }
         default(spec, "cloudProviderEnabled", !without);
     }
     failure_domains_up(spec, preserved);

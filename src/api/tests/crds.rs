@@ -28,7 +28,10 @@ const WIDER: &[(&str, &str)] = &[
     ("Metal3DataTemplate v1beta1 .spec.networkData.links.bonds[].macAddress req", "HD-2"),
     ("Metal3DataTemplate v1beta1 .spec.networkData.links.ethernets[].macAddress req", "HD-2"),
     ("Metal3DataTemplate v1beta1 .spec.networkData.links.vlans[].macAddress req", "HD-2"),
-    ("Metal3DataTemplate v1beta2 .spec.networkData.links.vlans list", "CH-9: one VLAN on two parents"),
+    (
+        "Metal3DataTemplate v1beta2 .spec.networkData.links.vlans list",
+        "CH-9: one VLAN on two parents, told apart by id and vlanID",
+    ),
     ("Metal3DataTemplate v1beta2 .status.indexes maxItems", "CH-9, HD-4: more than 512 machines per template"),
     ("Metal3DataTemplate v1beta1 .spec.clusterName req", "CH-5: absent in v1beta2"),
     ("Metal3DataTemplate v1beta1 .spec.clusterName minLen", "CH-5: absent in v1beta2 reads as empty"),

@@ -62,13 +62,18 @@ fn limit(schema: &Value, value: &Value) -> Option<String> {
             let count = items.len() as f64;
             number("maxItems").filter(|n| count > *n).map(|n| format!("at most {n} entries")).or_else(|| {
                 schema["x-kubernetes-list-type"].as_str().filter(|kind| matches!(*kind, "map" | "set"))?;
-                let key = schema["x-kubernetes-list-map-keys"].get(0).and_then(Value::as_str);
+                let keys = schema["x-kubernetes-list-map-keys"].as_array();
+                let mark = |item: &Value| match keys {
+                    Some(keys) => keys
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(|key| format!("{key} {}", shown(&item[key])))
+                        .collect(),
+                    None => vec![shown(item)],
+                };
                 let mut seen = BTreeSet::new();
-                let again = items
-                    .iter()
-                    .map(|item| key.map_or(item, |key| &item[key]))
-                    .find(|mark| !seen.insert(mark.to_string()))?;
-                Some(format!("one entry with {}{}", key.map(|key| format!("{key} ")).unwrap_or_default(), shown(again)))
+                let again = items.iter().map(mark).find(|mark| !seen.insert(mark.clone()))?;
+                Some(format!("one entry with {}", again.join(" and ")))
             })
         }
         Value::Null | Value::Bool(_) | Value::Object(_) => None,

@@ -256,7 +256,7 @@ pub struct Links {
     pub ethernets: Vec<Ethernet>,
     /// Tagged interfaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "id"))]
+    #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = ["id", "vlanID"]))]
     pub vlans: Vec<Vlan>,
 }
 

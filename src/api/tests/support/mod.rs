@@ -65,9 +65,15 @@ fn any(dice: &mut Dice, schema: &Value) -> Value {
             let least = schema["minItems"].as_u64().unwrap_or(0);
             let mut list: Vec<Value> = (0..least + dice.below(6)).map(|_| any(dice, &schema["items"])).collect();
             let mut seen = Vec::new();
-            let key = schema["x-kubernetes-list-map-keys"].get(0).and_then(Value::as_str).map(str::to_owned);
+            let keys: Vec<_> = schema["x-kubernetes-list-map-keys"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             list.retain(|item| {
-                let mark = key.as_ref().map_or_else(|| item.clone(), |key| item[key].clone());
+                let mark =
+                    if keys.is_empty() { json!(item) } else { keys.iter().map(|key| item[key].clone()).collect() };
                 let new = schema["x-kubernetes-list-type"] == "atomic" || !seen.contains(&mark);
                 seen.push(mark);
                 new
@@ -96,6 +102,7 @@ fn string(dice: &mut Dice, schema: &Value) -> Value {
         (Some("uri"), _) => format!("http://images.example/{n}").into(),
         (_, pattern) if pattern.contains("25[0-5]") => format!("10.0.0.{n}").into(),
         (_, pattern) if pattern.contains("fA-F") => format!("fd00::{n}").into(),
+        (_, pattern) if pattern.starts_with("^[a-zA-Z]([-a-zA-Z0-9]*") => format!("Kind{n}").into(),
         (_, "") if schema["minLength"].is_null() && dice.one_in(6) => "".into(),
         _ => text(dice).into(),
     }
