@@ -3,7 +3,7 @@
 //! | change of | wakes |
 //! |---|---|
 //! | IPPool | itself |
-//! | IPClaim, IPAddressClaim | the pool it asks |
+//! | IPClaim, IPAddressClaim | the pool it asks; a new IPClaim a moment later, with those that come together with it |
 //! | IPAddress of either kind | the pool it is of: an address that is gone is free for a claim that waits |
 //! | Cluster (appears, goes, is paused or resumed) | pools and Cluster API claims that name it |
 //!
@@ -13,6 +13,7 @@ mod apply;
 mod gather;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use capm3_api::foreign::{self, Cluster, IPAddressClaim};
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
@@ -28,6 +29,8 @@ use capm3_runtime::{
 };
 
 const NAME: &str = "ippool";
+/// Machines come in bursts: new claims of one moment share a pass, and its write of the pool's status.
+const GATHERING: Duration = Duration::from_millis(50);
 /// Index of claims and addresses by `<namespace>/<pool>`.
 const POOL: &str = "pool";
 /// Index of pools and Cluster API claims by `<namespace>/<cluster>`.
@@ -64,10 +67,15 @@ pub fn register(setup: &mut Setup) {
         });
     }
     {
-        let wanted = wanted.clone();
+        let (wanted, later) = (wanted.clone(), queue.clone());
         hub.route(&stores.claims, &queue, move |change: &Change<IPClaim>| {
             let claims = change.sides().filter(|claim| wanted(&claim.metadata));
-            claims.filter_map(|claim| sibling(&**claim, pool_of_claim(claim))).collect()
+            let pools = claims.filter_map(|claim| sibling(&**claim, pool_of_claim(claim)));
+            if change.old.is_some() {
+                return pools.collect();
+            }
+            pools.for_each(|pool| later.add_after(pool, GATHERING));
+            Vec::new()
         });
     }
     hub.route(&stores.capi_claims, &queue, move |change: &Change<IPAddressClaim>| {

@@ -57,7 +57,8 @@ async fn a_machine_from_waiting_to_gone() {
     let recovered = json!({ "errorType": null, "errorMessage": "", "provisioning": { "state": "provisioned" } });
     site.host_is("host-0", recovered).await;
     site.until::<Metal3Machine>("m1", "it waits for its Node", |machine| {
-        message(machine, "AssociateMetal3MachineMetaData").starts_with("waiting for a Node")
+        let message = message(machine, "Ready");
+        message.starts_with("waiting for BareMetalHost") && message.contains("a Node with the label metal3.io/uuid=")
     })
     .await;
 

@@ -49,6 +49,8 @@ pub use rows::{LEGACY_PARTS, PARTS};
 pub const SAFETY_NET: Duration = Duration::from_secs(300);
 /// How often to look where no event can tell.
 pub const NO_EVENT: Duration = Duration::from_secs(30);
+/// For so long after a machine got its host, that its cluster cannot be reached is no news: it may be the one that makes it so.
+const COMING_UP: Duration = Duration::from_secs(300);
 /// What this young an object waits for comes any moment: not worth a word yet.
 const JUST_CREATED: Duration = Duration::from_secs(5);
 
@@ -440,8 +442,7 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     }
     let host = associate::host(o, r, owner, cluster)?;
     if !(o.is_provisioned() && o.provider_id().is_some()) {
-        let message = format!("waiting for BareMetalHost {} to be provisioned and for its Node", o.at(host));
-        r.findings.expect(rows::WAITING_TO_RUN, message);
+        r.findings.expect(rows::WAITING_TO_RUN, node::awaited(o, host));
     }
     provision::data_claim(o, r)?;
     provision::let_render(o, r)?;

@@ -10,9 +10,11 @@ use capm3_api::infra::v1beta2::Initialization;
 use capm3_api::names::{host_state, label};
 use serde_json::json;
 
+use super::associate;
 use super::provision::{has_bootstrap_config, provider_id};
 use super::{
-    Action, Flow, NO_EVENT, Next, Observed, Problem, Purpose, Question, Report, SAFETY_NET, Step, act, ask, rest, rows,
+    Action, COMING_UP, Flow, NO_EVENT, Next, Observed, Problem, Purpose, Question, Report, SAFETY_NET, Step, act, ask,
+    rest, rows,
 };
 use crate::host;
 
@@ -44,6 +46,27 @@ impl Node {
     }
 }
 
+/// What a machine with a host waits for, in words that hold from the claim until it runs: each change of them is a write.
+pub(super) fn awaited(o: &Observed<'_>, host: &BareMetalHost) -> String {
+    let node = if has_cloud_provider(o) {
+        let name = host.metadata.name.as_deref().unwrap_or_default();
+        format!("the cloud provider to give a Node the providerID {}", provider_id(o.namespace(), name, o.name()))
+    } else {
+        format!("a Node with the label {}={}", label::HOST_UUID, host.metadata.uid.as_deref().unwrap_or_default())
+    };
+    format!("waiting for BareMetalHost {} to be provisioned and for {node}", o.at(host))
+}
+
+fn has_cloud_provider(o: &Observed<'_>) -> bool {
+    o.infrastructure.and_then(|cluster| cluster.spec.cloud_provider_enabled) == Some(true)
+}
+
+/// Whether the machine got its host so lately that its cluster may not be up yet.
+fn is_coming_up(o: &Observed<'_>) -> bool {
+    let since = associate::associated(o).map(|condition| o.now.duration_since(condition.last_transition_time.0));
+    since.is_none_or(|since| since.unsigned_abs() < COMING_UP)
+}
+
 /// From a host that is provisioned to a machine that is.
 pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<Step> {
     if host.state() != host_state::PROVISIONED {
@@ -52,7 +75,7 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
         }
         return rest(Next::Done); // the host's next event wakes us
     }
-    let cloud_provider = o.infrastructure.and_then(|cluster| cluster.spec.cloud_provider_enabled) == Some(true);
+    let cloud_provider = has_cloud_provider(o);
     let by_hostname = !cloud_provider && !has_bootstrap_config(owner);
     if o.is_provisioned() && o.provider_id().is_some() && !by_hostname {
         return rest(Next::Done); // the Machine's nodeRef wakes us
@@ -60,6 +83,7 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     let nodes = match &o.answers.nodes {
         None => return ask(Question::Nodes),
         Some(Nodes::Connecting) => return rest(Next::After(NO_EVENT)),
+        Some(Nodes::Unreachable(_)) if is_coming_up(o) => return rest(Next::After(NO_EVENT)),
         Some(Nodes::Unreachable(why)) => {
             r.say(rows::CREATE_FAILED, why.clone());
             return rest(Next::After(NO_EVENT));
@@ -77,14 +101,14 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     if cloud_provider {
         return match named {
             Some(_) => identify(o, r, &expected),
-            None => wait(r, format!("waiting for the cloud provider to give a Node the providerID {expected}")),
+            None => rest(Next::After(SAFETY_NET)), // a Node event wakes us
         };
     }
     let uid = host.metadata.uid.as_deref().unwrap_or_default();
     let labelled: Vec<_> = nodes.iter().filter(|node| node.labelled(label::HOST_UUID) == Some(uid)).collect();
     match labelled[..] {
         [] if by_hostname => by_default(o, r, nodes, &expected),
-        [] => wait(r, format!("waiting for a Node with the label {}={uid}", label::HOST_UUID)),
+        [] => rest(Next::After(SAFETY_NET)), // a Node event wakes us
         [node] => name(o, r, node, &expected),
         [..] => {
             let names: Vec<_> = labelled.iter().map(|node| node.name.as_str()).collect();
@@ -170,11 +194,6 @@ fn by_default(o: &Observed<'_>, r: &mut Report, nodes: &[Node], expected: &str) 
             update(r, format!("more than one Node is named {}: {}", hostnames.join(" or "), names.join(", ")))
         }
     }
-}
-
-fn wait(r: &mut Report, message: String) -> Flow<Step> {
-    r.say(rows::CREATE_FAILED, message);
-    rest(Next::After(SAFETY_NET)) // a Node event wakes us
 }
 
 fn update(r: &mut Report, message: String) -> Flow<Step> {

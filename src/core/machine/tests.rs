@@ -1190,7 +1190,10 @@ fn a_i_18_no_node_yet_is_waited_for_with_words() {
     let mut world = World::running();
     assert_eq!(world.pass(), WAIT);
     assert_eq!(world.m3m().spec.provider_id, None);
-    assert_eq!(world.message(METADATA), "waiting for a Node with the label metal3.io/uuid=uid-host-0");
+    let node = "a Node with the label metal3.io/uuid=uid-host-0";
+    let expected = format!("waiting for BareMetalHost ns/host-0 to be provisioned and for {node}");
+    assert_eq!(world.message("Ready"), expected);
+    assert_eq!(world.writes, [""; 0], "it was said when the host was claimed");
     world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
 }
 
@@ -1198,6 +1201,14 @@ fn a_i_18_no_node_yet_is_waited_for_with_words() {
 fn a_mf_10_a_workload_cluster_out_of_reach_is_asked_again() {
     let mut world = World::running();
     world.nodes = Nodes::Unreachable("Cluster ns/prod: no".to_owned());
+    let associated = |world: &mut World, second| {
+        let conditions = &mut world.m3m().status.as_mut().unwrap().conditions;
+        conditions.iter_mut().for_each(|c| c.last_transition_time = Time(Timestamp::from_second(second).unwrap()));
+    };
+    associated(&mut world, 3590);
+    assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
+    assert_eq!(world.writes, [""; 0], "it may be the machine that brings the cluster up");
+    associated(&mut world, 3000);
     assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
     world.says(METADATA, "False", "CreateError");
     world.nodes = Nodes::Connecting;
