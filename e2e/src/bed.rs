@@ -1,5 +1,7 @@
 //! The handle that demo and scenarios hold: a running management cluster and what belongs to it.
 
+use std::sync::OnceLock;
+
 use ::kube::Client;
 use anyhow::Result;
 use jiff::Timestamp;
@@ -7,6 +9,7 @@ use jiff::Timestamp;
 use crate::audit::{self, Requests};
 use crate::console::{Console, spoken};
 use crate::demo::Phases;
+use crate::gitops::Readers;
 use crate::paths::Paths;
 use crate::pki::Authority;
 use crate::programs::Programs;
@@ -24,6 +27,8 @@ pub struct Bed {
     pub programs: Programs,
     /// The administrator of the management cluster.
     pub client: Client,
+    /// Started by the scenarios once the kinds are served.
+    pub readers: OnceLock<Readers>,
 }
 
 impl Bed {
@@ -41,7 +46,7 @@ impl Bed {
         releases::prepare(&paths, &tools)?;
         hardware::start(&paths, &tools, &programs, client.clone()).await?;
         console.step("machine room and host operator are open");
-        Ok(Bed { paths, console, tools, programs, client })
+        Ok(Bed { paths, console, tools, programs, client, readers: OnceLock::new() })
     }
 
     /// Installs the providers with clusterctl and waits until all are Available.
@@ -50,11 +55,6 @@ impl Bed {
         self.console
             .step("clusterctl has installed Cluster API, infrastructure metal3 and ipam metal3; all are Available");
         Ok(())
-    }
-
-    /// The real clusterctl, with template variables from the environment as a user sets them. Returns what it prints.
-    pub async fn clusterctl(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<String> {
-        releases::clusterctl(self, arguments, variables).await
     }
 
     /// Now, on the clock of the audit log.

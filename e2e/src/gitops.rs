@@ -26,12 +26,14 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use crate::bed::Bed;
+use crate::flavours::generate;
 use crate::kube::{Seen, apply_one, documents, live, wait_for};
+use crate::life::Life;
 use crate::programs::Programs;
 use crate::site::*;
 
@@ -492,30 +494,28 @@ impl History {
         missing
     }
 
-    /// Whether a message names something that the object may be waiting for.
+    /// Whether a message names something that the object may be waiting for. What is wrong with a claim is said in many words.
     fn names_what_it_waits_for(&self, object: &Value, message: &str) -> bool {
         let unseen = message.contains("latest observed generation");
-        let mut words = vec!["Cluster"];
-        match text(object, "/kind") {
-            "Metal3Cluster" => words.push("controlPlaneEndpoint"),
+        let mut words = match text(object, "/kind") {
+            "Metal3Cluster" => vec!["Cluster", "controlPlaneEndpoint"],
             "Metal3Machine" => {
-                words.extend([
+                vec![
                     "BareMetalHost",
                     "Bootstrap",
-                    "bootstrap",
+                    "Cluster",
                     "Infrastructure",
+                    "Machine",
                     "Metal3Data",
                     "Node",
                     "Secret",
-                ]);
-                words.extend(self.host_of(object).map(name));
+                ]
             }
-            "Metal3Data" => words.extend(["Metal3", "Machine", "BareMetalHost", "address", "Secret"]),
-            "Metal3DataClaim" => words.extend([text(object, "/spec/template/name"), "Metal3Data"]),
-            "IPClaim" => words.extend([text(object, "/spec/pool/name"), "IP Pools", "address"]),
-            _ => {}
-        }
-        unseen || words.iter().any(|word| !word.is_empty() && message.contains(word))
+            "Metal3Data" => vec!["BareMetalHost", "Cluster", "IP", "Machine", "Metal3", "Secret", "address"],
+            _ => return !message.is_empty(),
+        };
+        words.extend(self.host_of(object).map(name));
+        unseen || words.iter().any(|word| message.contains(word))
     }
 
     /// Whether Cluster API itself, or our object behind it, says that it has failed.
@@ -546,14 +546,23 @@ fn owner<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
 /// The field managers of two GitOps tools.
 const MANAGERS: [&str; 2] = ["argocd-controller", "kustomize-controller"];
 
-/// Server-side apply of the same manifest, twice, by each of two tools: the second time nothing is written, and no spec ever is.
-pub async fn applied_twice(client: &Client, manifest: &str) -> Result<()> {
-    for document in documents(manifest)? {
+/// What a cluster was made from, and all objects of ours in its namespace as manifests of either version, applied by two tools:
+/// no spec changes, and the second time nothing is written. The tools then still take everything for done.
+pub async fn applied_again(life: &Life<'_>, readers: &Readers, cluster: &str, workers: usize) -> Result<()> {
+    let site = &life.site;
+    let whole = (cluster, site.namespace.as_str());
+    let rendered = generate(life.bed, whole, "development", (1, workers), &[]).await?;
+    let mut all: Vec<_> = documents(&rendered)?.collect();
+    for watched in watched().into_iter().filter(|watched| watched.role == Role::Ours) {
+        all.append(&mut manifests(site, watched.kind).await?);
+    }
+    for document in all {
         for manager in MANAGERS {
-            twice(client, &document, manager).await.with_context(|| format!("{} by {manager}", title(&document)))?;
+            let applied = twice(&site.client, &document, manager).await;
+            applied.with_context(|| format!("{} applied by {manager}", title(&document)))?;
         }
     }
-    Ok(())
+    readers.settled(&site.namespace).await
 }
 
 async fn twice(client: &Client, document: &Value, manager: &str) -> Result<()> {
@@ -574,27 +583,21 @@ async fn twice(client: &Client, document: &Value, manager: &str) -> Result<()> {
     .await
 }
 
-/// The objects of a namespace as manifests in one version, the way a user keeps them: without what the cluster adds.
-pub async fn manifests(site: &Site, kinds: &[Kind]) -> Result<Vec<Value>> {
-    let mut manifests = Vec::new();
-    for kind in kinds {
-        for object in site.list(*kind).await? {
-            let (namespace, name) = (&site.namespace, name(&object));
-            manifests.push(serde_json::json!({
-                "apiVersion": object["apiVersion"],
-                "kind": object["kind"],
-                "metadata": {"namespace": namespace, "name": name},
-                "spec": object["spec"],
-            }));
-        }
-    }
-    Ok(manifests)
+/// The objects of a kind as a user keeps them: without what the cluster adds.
+async fn manifests(site: &Site, kind: Kind) -> Result<Vec<Value>> {
+    let manifest = |object: &Value| {
+        json!({
+            "apiVersion": object["apiVersion"],
+            "kind": object["kind"],
+            "metadata": {"namespace": site.namespace, "name": name(object)},
+            "spec": object["spec"],
+        })
+    };
+    Ok(site.list(kind).await?.iter().map(manifest).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn said(kstatus: &str, message: &str, argo: &str) -> Verdict {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
+use crate::flavours::generate;
 use crate::hardware::boot_mac;
 use crate::kube::{Seen, apply, client, wait_for};
 use crate::site::*;
@@ -15,9 +16,9 @@ use crate::view::{World, condition};
 
 /// Networks of the machines: provisioning on the first NIC, nodes on the second. Both end at the bed's bridge.
 pub const ENDPOINT: &str = "198.51.100.100";
-const PROVISIONING: (&str, &str) = ("203.0.113.100", "203.0.113.199");
-const NODES: (&str, &str) = ("192.0.2.100", "192.0.2.199");
-const GATEWAY: &str = "192.0.2.1";
+pub const PROVISIONING: (&str, &str) = ("203.0.113.100", "203.0.113.199");
+pub const NODES: (&str, &str) = ("192.0.2.100", "192.0.2.199");
+pub const GATEWAY: &str = "192.0.2.1";
 
 /// How long a step may take on two busy cores before it counts as stuck.
 pub const BOUND: Duration = Duration::from_secs(360);
@@ -87,49 +88,14 @@ impl<'a> Life<'a> {
         .await
     }
 
-    /// The cluster as `clusterctl generate cluster` renders it from one of our flavours; the empty one is the default.
-    pub async fn generate(&self, cluster: &str, flavor: &str, control_planes: usize, workers: usize) -> Result<String> {
-        let version = &self.bed.tools.kubernetes;
-        let counts = [control_planes, workers].map(|count| count.to_string());
-        let url = image(version);
-        let sum = format!("{url}.sha256sum");
-        let variables = [
-            ("CLUSTER_APIENDPOINT_HOST", ENDPOINT),
-            ("CLUSTER_APIENDPOINT_PORT", "6443"),
-            ("IMAGE_URL", &url),
-            ("IMAGE_CHECKSUM", &sum),
-            ("IMAGE_CHECKSUM_TYPE", "sha256"),
-            ("IMAGE_FORMAT", "raw"),
-            ("PROVISIONING_POOL_START", PROVISIONING.0),
-            ("PROVISIONING_POOL_END", PROVISIONING.1),
-            ("NODE_POOL_START", NODES.0),
-            ("NODE_POOL_END", NODES.1),
-            ("NODE_POOL_GATEWAY", GATEWAY),
-            ("POD_CIDR", r#"["10.244.0.0/16"]"#),
-            ("CTLPLANE_KUBEADM_EXTRA_CONFIG", "    format: cloud-config"),
-            ("WORKERS_KUBEADM_EXTRA_CONFIG", "      format: cloud-config"),
-        ];
-        let arguments = [
-            "generate",
-            "cluster",
-            cluster,
-            "--infrastructure=metal3",
-            "--flavor",
-            flavor,
-            "--target-namespace",
-            &self.site.namespace,
-            "--kubernetes-version",
-            version,
-            "--control-plane-machine-count",
-            &counts[0],
-            "--worker-machine-count",
-            &counts[1],
-        ];
-        self.bed.clusterctl(&arguments, &variables).await
+    /// Creates a cluster of the development flavour.
+    pub async fn create(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<()> {
+        self.create_as("development", cluster, control_planes, workers).await
     }
 
-    pub async fn create(&self, cluster: &str, control_planes: usize, workers: usize) -> Result<()> {
-        let rendered = self.generate(cluster, "development", control_planes, workers).await?;
+    pub async fn create_as(&self, flavor: &str, cluster: &str, control_planes: usize, workers: usize) -> Result<()> {
+        let whole = (cluster, self.site.namespace.as_str());
+        let rendered = generate(self.bed, whole, flavor, (control_planes, workers), &[]).await?;
         apply(&self.site.client, &rendered).await.map(|_| ())
     }
 
@@ -160,6 +126,9 @@ impl<'a> Life<'a> {
             })
         })
         .await?;
+        for class in self.site.list(CLUSTER_CLASS).await? {
+            self.site.delete(CLUSTER_CLASS, name(&class)).await?;
+        }
         for template in ["controlplane-template", "workers-template"] {
             self.site.delete(METAL3_DATA_TEMPLATE, &format!("{cluster}-{template}")).await?;
         }
@@ -168,16 +137,6 @@ impl<'a> Life<'a> {
 
     /// Nothing of ours remains (proof I4; e2e-scenarios E-0.10), and each host is free again.
     async fn nothing_left(&self) -> Result<()> {
-        const OURS: [Kind; 8] = [
-            METAL3_CLUSTER,
-            METAL3_MACHINE,
-            METAL3_DATA,
-            METAL3_DATA_CLAIM,
-            METAL3_DATA_TEMPLATE,
-            IP_POOL,
-            IP_CLAIM,
-            IP_ADDRESS,
-        ];
         wait_for("everything of the cluster to be gone", BOUND, async || {
             let mut left = Vec::new();
             for kind in OURS {
@@ -236,16 +195,31 @@ impl<'a> Life<'a> {
                 Ok(world) => world,
                 Err(broken) => return Ok(Seen::Done(Err(broken))),
             };
-            Ok(match self.rests(&world, &workload, machines).await {
+            Ok(match self.complete(&world, &workload, machines).await {
                 Ok(()) => Seen::Done(Ok(())),
                 Err(unsettled) => Seen::Not(format!("{unsettled:#}")),
             })
         })
-        .await?
+        .await??;
+        match self.bed.readers.get() {
+            Some(readers) => readers.settled(&self.site.namespace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the managers have asked nothing for a while.
+    pub async fn rests(&self, stretch: Duration) -> Result<()> {
+        wait_for("the managers to come to rest", BOUND, async || {
+            let from = self.bed.audit_mark();
+            tokio::time::sleep(stretch).await; // what is waited for is that nothing happens
+            let requests = self.bed.requests(from, self.bed.audit_mark())?;
+            Ok(if requests.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{requests:?}")) })
+        })
+        .await
     }
 
     /// Every Machine has its own host, the providerID of its Node, an address of each pool, and its Secrets.
-    async fn rests(&self, world: &World, workload: &kube::Client, machines: usize) -> Result<()> {
+    async fn complete(&self, world: &World, workload: &kube::Client, machines: usize) -> Result<()> {
         let nodes = everywhere(workload, NODE).await?;
         ensure!(nodes.len() == machines, "{} Nodes, {machines} machines", nodes.len());
         ensure!(world.metal3_machines.len() == machines, "{} Metal3Machines", world.metal3_machines.len());
@@ -274,7 +248,7 @@ impl<'a> Life<'a> {
         ensure!(world.addresses.len() == 2 * machines, "{} addresses for {machines} machines", world.addresses.len());
         for address in &world.addresses {
             let (value, pool) = (text(address, "/spec/address"), text(address, "/spec/pool/name"));
-            let range = if pool.ends_with("-nodes") { NODES } else { PROVISIONING };
+            let range = if pool.contains("-prov") { PROVISIONING } else { NODES };
             ensure!(within(value, range), "{value} of pool {pool} is outside {range:?}");
         }
         Ok(())

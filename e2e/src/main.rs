@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`supervisor`] (one process tree that leaves nothing behind), [`tools`] (the Go programs),
 //! [`management`] (the control plane), [`node`] (the kubelet and the container runtime whose containers are processes),
-//! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it).
+//! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it):
+//! [`life`] and [`further`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
@@ -11,15 +12,20 @@ mod audit;
 mod bed;
 mod console;
 mod demo;
+mod flavours;
 mod further;
+mod gitops;
 mod hardware;
 mod issuer;
 mod kube;
 mod life;
+mod lifecycle;
+mod loose;
 #[allow(dead_code, reason = "machine-try empties the room in order; the bed ends with its namespaces")]
 mod machine;
 mod management;
 mod managers;
+mod mixed;
 mod net;
 mod node;
 mod paths;

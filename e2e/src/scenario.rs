@@ -9,38 +9,90 @@ use serde_json::{Value, json};
 use crate::bed::Bed;
 use crate::demo::{Phases, show, tell};
 use crate::further::Further;
-use crate::kube::{Seen, apply, dry_run, wait_for};
-use crate::life::{ENDPOINT, Life, consumer, host, image};
+use crate::gitops::{self, Readers};
+use crate::kube::{Seen, wait_for};
+use crate::life::{Life, host};
+use crate::loose::Loose;
 use crate::managers::Manager;
+use crate::releases::Upgrade;
 use crate::site::*;
 use crate::summary::Window;
-use crate::view::condition;
+use crate::{flavours, lifecycle, mixed};
 
 const SHORT: Duration = Duration::from_secs(90);
 
-/// The steps before the further scenarios and after them, in order. A step's name is its row.
-const FIRST: [&str; 11] = [
-    "K-117 clusterctl init installs our providers and they become Available",
+/// The steps of every run, in order. A step's name is its row.
+const CORE: [&str; 16] = [
+    "K-117 clusterctl init installs our providers, once and as released; they become Available",
     "the management node: logs and exec reach a manager, an unknown image is a pull error",
     "hosts are registered, inspected and available (E-0.8)",
-    "K-158 both flavours pass a server-side dry run, in either API version",
+    "K-116 clusterctl reads our releases",
+    "K-158 each flavour and class passes a server-side dry run, in either API version",
     "E-1 a cluster with 1 control plane and 2 workers comes up",
     "a settled cluster costs no request (P4)",
+    "GitOps tools that apply the same manifest again, in either version, change nothing",
+    "K-119 clusterctl describe shows our objects",
     "E-11 scale up, the infrastructure manager killed while it provisions",
     "E-30 scale down, both managers killed while they delete",
     "bad input: no host fits, a host that fails, a refused image",
     "bad input: an empty pool",
     "bad input: a missing Secret",
+    "E-33 each kind is written and read in both versions; applied again, nothing changes",
+    "K-113 each flavour is created in any order, says what it waits for, and leaves nothing",
 ];
-const LAST: &str = "deletion leaves nothing and frees every host (E-0.10)";
+/// Beside a running cluster.
+const UPGRADE: [&str; 4] = [
+    "K-118 deleted providers leave objects and hosts; an older release takes them over",
+    "E-36 ipam is upgraded alone",
+    "K-121 clusterctl upgrades the rest: leases are handed over, nothing is touched",
+    "K-126 after the upgrade the cluster goes on",
+];
+const LAST: &str = "K-149 deletion leaves nothing and frees every host";
+/// Only when all is asked for.
+const CLASS: &str = "K-48 a cluster of a ClusterClass comes up, keeps its templates, and goes";
+/// When no cluster is left.
+const ELSEWHERE: [&str; 3] = [
+    "E-36 definitions and namespaces go with the providers once no object is left",
+    "K-109 both providers work in another namespace",
+    "K-112 both providers work with certificates that they sign themselves",
+];
+
+/// What a run does beyond the core: all of it, or a slice that every commit moves on.
+struct Choice {
+    upgrade: bool,
+    further: Vec<Further>,
+    class: bool,
+    elsewhere: bool,
+}
+
+impl Choice {
+    fn slice(commits: usize) -> Choice {
+        let upgrade = commits.is_multiple_of(2);
+        Choice { upgrade, further: Further::slice(commits), class: false, elsewhere: !upgrade }
+    }
+
+    fn all() -> Choice {
+        Choice { upgrade: true, further: Further::ALL.to_vec(), class: true, elsewhere: true }
+    }
+
+    fn rows(&self) -> Vec<&'static str> {
+        let mut rows = CORE.to_vec();
+        rows.extend(UPGRADE.iter().filter(|_| self.upgrade));
+        rows.extend(self.further.iter().map(|scenario| scenario.row()));
+        rows.push(LAST);
+        rows.extend(Some(CLASS).filter(|_| self.class));
+        rows.extend(ELSEWHERE.iter().filter(|_| self.elsewhere));
+        rows
+    }
+}
 
 /// Runs all steps; the last line says how many passed.
 pub async fn run(bed: &Bed, all: bool) -> Result<()> {
-    let further = if all { Further::ALL.to_vec() } else { Further::slice(commits(bed)) };
-    let rows = FIRST.into_iter().chain(further.iter().map(|scenario| scenario.row())).chain([LAST]).collect();
-    let mut run = Run { bed, phases: Phases::default(), rows, passed: 0 };
+    let commits = commits(bed);
+    let choice = if all { Choice::all() } else { Choice::slice(commits) };
+    let mut run = Run { bed, phases: Phases::default(), rows: choice.rows(), passed: 0 };
     run.phases.add("management cluster", bed.console.elapsed());
-    let result = run.steps(&further).await;
+    let result = Box::pin(run.steps(&choice, commits as u64)).await;
     if let (Err(error), Some(row)) = (&result, run.rows.get(run.passed)) {
         bed.console.step(format_args!("FAILED {row}: {error:#}"));
     }
@@ -65,19 +117,44 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn step<T>(&mut self, site: &Site, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let bed = self.bed;
+        let work = async {
+            let done = work.await?;
+            match bed.readers.get() {
+                Some(readers) => readers.review().await.map(|()| done),
+                None => Ok(done),
+            }
+        };
         let result = show(self.bed, site, &mut self.phases, self.rows[self.passed], work).await?;
         self.passed += 1;
         Ok(result)
     }
 
-    async fn steps(&mut self, further: &[Further]) -> Result<()> {
+    async fn steps(&mut self, choice: &Choice, seed: u64) -> Result<()> {
         let bed = self.bed;
         let life = Life::new(bed, "metal3");
         let site = life.site.clone();
-        self.step(&site, installed(bed)).await?;
+        let upgrade = Upgrade::make(&bed.paths)?;
+        self.step(&site, async {
+            bed.install().await?;
+            lifecycle::installed(bed, &upgrade).await
+        })
+        .await?;
+        let readers = Readers::start(bed)?;
+        let readers = bed.readers.get_or_init(|| readers);
         self.step(&site, node_answers(bed)).await?;
         self.step(&site, life.rack(0..5)).await?;
-        self.step(&site, dry_runs(&life)).await?;
+        self.step(&site, async {
+            lifecycle::generated(bed).await?;
+            lifecycle::overridden(bed).await?;
+            flavours::example(bed).await
+        })
+        .await?;
+        self.step(&site, async {
+            flavours::accepted(bed).await?;
+            flavours::classes(bed).await
+        })
+        .await?;
 
         let from = bed.audit_mark();
         self.step(&site, async {
@@ -88,56 +165,50 @@ impl Run<'_> {
         .await?;
         let created = Window { from, to: bed.audit_mark(), machines: 3 };
         let idle = self.step(&site, quiet(&life)).await?;
+        self.step(&site, gitops::applied_again(&life, readers, "test1", 2)).await?;
+        self.step(&site, lifecycle::described(&life, "test1")).await?;
         self.step(&site, scale_up_with_a_crash(&life)).await?;
         let from = bed.audit_mark();
         self.step(&site, scale_down_with_crashes(&life)).await?;
         let deleted = Window { from, to: bed.audit_mark(), machines: 2 };
 
-        let bad = Bad { life: Life::new(bed, "bad-input") };
-        let bad_site = bad.life.site.clone();
-        self.step(&bad_site, bad.hosts()).await?;
-        self.step(&bad_site, bad.empty_pool()).await?;
-        self.step(&bad_site, bad.missing_secret()).await?;
+        let bad = Loose::new(bed, "bad-input").await?;
+        self.step(bad.site(), no_host(&bad)).await?;
+        self.step(bad.site(), empty_pool(&bad)).await?;
+        self.step(bad.site(), missing_secret(&bad)).await?;
+        self.step(&site, mixed::versions(bed)).await?;
+        self.step(&site, flavours::any_order(bed, seed)).await?;
 
-        for scenario in further {
+        if choice.upgrade {
+            self.step(&site, lifecycle::deleted_and_adopted(&life, &upgrade)).await?;
+            self.step(&site, lifecycle::ipam_alone(&life, &upgrade)).await?;
+            self.step(&site, lifecycle::upgraded(&life, &upgrade)).await?;
+            self.step(&site, lifecycle::goes_on(&life, "test1")).await?;
+        }
+        for scenario in &choice.further {
             self.step(&site, scenario.run(&life, "test1")).await?;
         }
         self.step(&site, async {
             life.delete("test1").await?;
+            for kind in [METAL3_DATA, METAL3_DATA_CLAIM] {
+                let left = everywhere(&bed.client, kind).await?;
+                ensure!(left.is_empty(), "K-149: {left:?}");
+            }
             life.hosts_in("available", 5).await
         })
         .await?;
         let figures = bed.figures(created, Some(deleted), Some(idle))?;
+        if choice.class {
+            self.step(&site, of_a_class(&life)).await?;
+        }
+        if choice.elsewhere {
+            self.step(&site, lifecycle::uninstalled(bed)).await?;
+            self.step(&site, lifecycle::elsewhere(bed)).await?;
+            self.step(&site, lifecycle::self_signed(bed)).await?;
+        }
         tell(bed, &figures, &self.phases);
         bed.write_summary(&figures, &self.phases)
     }
-}
-
-/// Admission and conversion answer for every object of both flavours; nothing is stored.
-async fn dry_runs(life: &Life<'_>) -> Result<()> {
-    for flavor in ["", "development"] {
-        let rendered = life.generate("dry", flavor, 1, 1).await?;
-        ensure!(
-            rendered.contains("v1beta1") == flavor.is_empty(),
-            "flavour {flavor:?} is not in the version it should be"
-        );
-        dry_run(&life.site.client, &rendered).await.with_context(|| format!("dry run of flavour {flavor:?}"))?;
-    }
-    Ok(())
-}
-
-/// The inventory names both providers, and every Deployment is Available.
-async fn installed(bed: &Bed) -> Result<()> {
-    bed.install().await?;
-    let providers = everywhere(&bed.client, PROVIDER).await?;
-    for wanted in ["infrastructure-metal3", "ipam-metal3"] {
-        ensure!(providers.iter().any(|provider| name(provider) == wanted), "no Provider {wanted} in the inventory");
-    }
-    for deployment in everywhere(&bed.client, DEPLOYMENT).await? {
-        let available = condition(&deployment, "Available");
-        ensure!(available.is_some_and(|(status, _)| status == "True"), "{} is {available:?}", name(&deployment));
-    }
-    Ok(())
 }
 
 /// What a kubelet and its runtime owe whoever looks at a Pod.
@@ -176,15 +247,8 @@ async fn kubectl(bed: &Bed, arguments: &[&str]) -> Result<String> {
 
 /// Once all has come to rest, neither manager sends anything but its lease for half a minute.
 async fn quiet(life: &Life<'_>) -> Result<Window> {
-    const SETTLING: Duration = Duration::from_secs(10);
     let rest = Duration::from_secs(30);
-    wait_for("the managers to come to rest", SHORT, async || {
-        let from = life.bed.audit_mark();
-        tokio::time::sleep(SETTLING).await; // what is waited for is that nothing happens
-        let requests = life.bed.requests(from, life.bed.audit_mark())?;
-        Ok(if requests.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{requests:?}")) })
-    })
-    .await?;
+    life.rests(Duration::from_secs(10)).await?;
     let from = life.bed.audit_mark();
     let before = life.site.list(METAL3_MACHINE).await?;
     tokio::time::sleep(rest).await; // what is waited for is that nothing happens
@@ -236,149 +300,90 @@ async fn scale_down_with_crashes(life: &Life<'_>) -> Result<()> {
     life.settled("test1", 2).await
 }
 
-/// Machines with bootstrap data of their own, in a namespace of their own: nothing here joins a cluster.
-struct Bad<'a> {
-    life: Life<'a>,
+/// One control plane and one worker of the class that the topology flavour brings along; no template is rotated meanwhile.
+async fn of_a_class(life: &Life<'_>) -> Result<()> {
+    life.create_as("topology", "classy", 1, 1).await?;
+    life.running("classy", 2).await?;
+    life.settled("classy", 2).await?;
+    let templates = life.site.list(METAL3_MACHINE_TEMPLATE).await?;
+    let made = templates.iter().filter(|template| name(template).starts_with("classy")).count();
+    ensure!(made == 2, "K-48: {made} templates were made of two of the class");
+    life.delete("classy").await?;
+    life.hosts_in("available", 5).await
 }
 
-impl Bad<'_> {
-    fn site(&self) -> &Site {
-        &self.life.site
+/// Machines that cannot have the host they ask for.
+async fn no_host(loose: &Loose<'_>) -> Result<()> {
+    loose.cluster().await?;
+    for (kind, object) in host("bad-0", &json!({})) {
+        loose.site().create(kind, object).await?;
     }
+    loose.life.hosts_in("available", 1).await?;
 
-    async fn cluster(&self) -> Result<()> {
-        let endpoint = json!({"host": ENDPOINT, "port": 7443});
-        self.site()
-            .create(METAL3_CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"controlPlaneEndpoint": endpoint}}))
-            .await?;
-        let reference = json!({"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Cluster", "name": "bad"});
-        self.site()
-            .create(CLUSTER, json!({"metadata": {"name": "bad"}, "spec": {"infrastructureRef": reference}}))
-            .await?;
-        let boot = json!({"metadata": {"name": "boot"}, "stringData": {"value": "#cloud-config\n{}\n", "format": "cloud-config"}});
-        self.site().create(SECRET, boot).await
-    }
+    loose.machine("picky", json!({"hostSelector": {"matchLabels": {"rack": "gold"}}})).await?;
+    loose.says("picky", &["none of 1 BareMetalHosts fits", "labels", "bad-0"]).await?;
+    loose.site().patch(HOST, "bad-0", json!({"metadata": {"labels": {"rack": "gold"}}})).await?;
+    loose.provisioned("picky").await?;
+    loose.remove("picky").await?;
+    loose.life.hosts_in("available", 1).await?;
 
-    async fn machine(&self, machine: &str, spec: Value) -> Result<()> {
-        let labels = json!({"cluster.x-k8s.io/cluster-name": "bad"});
-        let metadata = json!({"name": machine, "labels": labels});
-        let mut wanted = json!({"image": good_image()});
-        merge(&mut wanted, spec);
-        self.site().create(METAL3_MACHINE, json!({"metadata": metadata, "spec": wanted})).await?;
-        let reference =
-            json!({"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "Metal3Machine", "name": machine});
-        let spec =
-            json!({"clusterName": "bad", "bootstrap": {"dataSecretName": "boot"}, "infrastructureRef": reference});
-        self.site().create(MACHINE, json!({"metadata": metadata, "spec": spec})).await
-    }
+    let fail = |how: Value| json!({"metadata": {"annotations": {capm3_sim::host::FAIL: how}}});
+    loose.site().patch(HOST, "bad-0", fail(json!("provisioning"))).await?;
+    loose.machine("unlucky", json!({})).await?;
+    loose.says("unlucky", &["bad-0", "provisioning"]).await?;
+    loose.site().patch(HOST, "bad-0", fail(Value::Null)).await?;
+    loose.provisioned("unlucky").await?;
+    loose.remove("unlucky").await?;
+    loose.life.hosts_in("available", 1).await?;
 
-    async fn remove(&self, machine: &str) -> Result<()> {
-        self.site().delete(MACHINE, machine).await?;
-        wait_for(format_args!("machine {machine} gone"), SHORT, async || {
-            Ok(match self.site().get(METAL3_MACHINE, machine).await? {
-                None => Seen::Done(()),
-                Some(left) => Seen::Not(left["status"].to_string()),
-            })
-        })
-        .await
-    }
-
-    /// Waits until some condition of the machine says all of `words`.
-    async fn says(&self, machine: &str, words: &[&str]) -> Result<()> {
-        wait_for(format_args!("{machine} to say {words:?}"), SHORT, async || {
-            let found = self.site().get(METAL3_MACHINE, machine).await?.context("no such Metal3Machine")?;
-            let conditions = found.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-            let messages: Vec<_> =
-                conditions.iter().filter(|c| text(c, "/status") != "True").map(|c| text(c, "/message")).collect();
-            let said = messages.iter().any(|message| words.iter().all(|word| message.contains(word)));
-            Ok(if said { Seen::Done(()) } else { Seen::Not(format!("{messages:?}")) })
-        })
-        .await
-    }
-
-    async fn provisioned(&self, machine: &str) -> Result<()> {
-        wait_for(format_args!("the host of {machine} provisioned"), SHORT, async || {
-            let hosts = self.site().list(HOST).await?;
-            let host = hosts.iter().find(|host| consumer(host).as_deref() == Some(machine));
-            Ok(match host.map(|host| text(host, "/status/provisioning/state")) {
-                Some("provisioned") => Seen::Done(()),
-                other => Seen::Not(format!("host state {other:?}")),
-            })
-        })
-        .await
-    }
-
-    async fn hosts(&self) -> Result<()> {
-        apply(&self.site().client, "apiVersion: v1\nkind: Namespace\nmetadata: {name: bad-input}\n").await?;
-        self.cluster().await?;
-        for (kind, object) in host("bad-0", &json!({})) {
-            self.site().create(kind, object).await?;
-        }
-        self.life.hosts_in("available", 1).await?;
-
-        self.machine("picky", json!({"hostSelector": {"matchLabels": {"rack": "gold"}}})).await?;
-        self.says("picky", &["none of 1 BareMetalHosts fits", "labels", "bad-0"]).await?;
-        self.site().patch(HOST, "bad-0", json!({"metadata": {"labels": {"rack": "gold"}}})).await?;
-        self.provisioned("picky").await?;
-        self.remove("picky").await?;
-        self.life.hosts_in("available", 1).await?;
-
-        let fail = |how: Value| json!({"metadata": {"annotations": {capm3_sim::host::FAIL: how}}});
-        self.site().patch(HOST, "bad-0", fail(json!("provisioning"))).await?;
-        self.machine("unlucky", json!({})).await?;
-        self.says("unlucky", &["bad-0", "provisioning"]).await?;
-        self.site().patch(HOST, "bad-0", fail(Value::Null)).await?;
-        self.provisioned("unlucky").await?;
-        self.remove("unlucky").await?;
-        self.life.hosts_in("available", 1).await?;
-
-        let refused =
-            json!({"url": "ftp:/no-such-place", "checksum": "0000", "checksumType": "sha256", "diskFormat": "raw"});
-        self.machine("refused", json!({"image": refused})).await?;
-        self.says("refused", &["bad-0", "ftp:/no-such-place"]).await?;
-        self.remove("refused").await?;
-        self.life.hosts_in("available", 1).await
-    }
-
-    async fn empty_pool(&self) -> Result<()> {
-        let pool = json!({"metadata": {"name": "dry"}, "spec": {"namePrefix": "dry", "prefix": 24, "pools": []}});
-        self.site().create(IP_POOL, pool).await?;
-        let addresses = json!({"ipAddressesFromPool": [{"key": "ip", "name": "dry"}]});
-        let template = json!({"metadata": {"name": "thirsty"}, "spec": {"metaData": addresses}});
-        self.site().create(METAL3_DATA_TEMPLATE, template).await?;
-        self.machine("thirsty", json!({"dataTemplate": {"name": "thirsty"}})).await?;
-        self.says("thirsty", &["dry", "Exhausted IP Pools"]).await?;
-        let range = json!([{"start": "192.0.2.200", "end": "192.0.2.200"}]);
-        self.site().patch(IP_POOL, "dry", json!({"spec": {"pools": range}})).await?;
-        self.provisioned("thirsty").await?;
-        self.remove("thirsty").await?;
-        self.life.hosts_in("available", 1).await?;
-        wait_for("the address to be free again", SHORT, async || {
-            let left = self.site().list(IP_ADDRESS).await?;
-            Ok(if left.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{} addresses", left.len())) })
-        })
-        .await
-    }
-
-    async fn missing_secret(&self) -> Result<()> {
-        self.machine("secretless", json!({"networkData": {"name": "no-such-secret"}})).await?;
-        self.says("secretless", &["no-such-secret"]).await?;
-        let network = json!({"metadata": {"name": "no-such-secret"}, "stringData": {"networkData": "links: []\nnetworks: []\nservices: []\n"}});
-        self.site().create(SECRET, network).await?;
-        self.provisioned("secretless").await?;
-        self.remove("secretless").await?;
-        self.life.hosts_in("available", 1).await
-    }
+    let refused =
+        json!({"url": "ftp:/no-such-place", "checksum": "0000", "checksumType": "sha256", "diskFormat": "raw"});
+    loose.machine("refused", json!({"image": refused})).await?;
+    loose.says("refused", &["bad-0", "ftp:/no-such-place"]).await?;
+    loose.remove("refused").await?;
+    loose.life.hosts_in("available", 1).await
 }
 
-fn good_image() -> Value {
-    let url = image("v1.36.3");
-    json!({"url": url, "checksum": format!("{url}.sha256sum"), "checksumType": "sha256", "diskFormat": "raw"})
+async fn empty_pool(loose: &Loose<'_>) -> Result<()> {
+    let pool = json!({"metadata": {"name": "dry"}, "spec": {"namePrefix": "dry", "prefix": 24, "pools": []}});
+    loose.site().create(IP_POOL, pool).await?;
+    let addresses = json!({"ipAddressesFromPool": [{"key": "ip", "name": "dry"}]});
+    let template = json!({"metadata": {"name": "thirsty"}, "spec": {"metaData": addresses}});
+    loose.site().create(METAL3_DATA_TEMPLATE, template).await?;
+    loose.machine("thirsty", json!({"dataTemplate": {"name": "thirsty"}})).await?;
+    loose.says("thirsty", &["dry", "Exhausted IP Pools"]).await?;
+    let range = json!([{"start": "192.0.2.200", "end": "192.0.2.200"}]);
+    loose.site().patch(IP_POOL, "dry", json!({"spec": {"pools": range}})).await?;
+    loose.provisioned("thirsty").await?;
+    loose.remove("thirsty").await?;
+    loose.life.hosts_in("available", 1).await?;
+    wait_for("the address to be free again", SHORT, async || {
+        let left = loose.site().list(IP_ADDRESS).await?;
+        Ok(if left.is_empty() { Seen::Done(()) } else { Seen::Not(format!("{} addresses", left.len())) })
+    })
+    .await
 }
 
-/// Puts the fields of `with` over those of `into`.
-fn merge(into: &mut Value, with: Value) {
-    if let (Some(into), Value::Object(with)) = (into.as_object_mut(), with) {
-        into.extend(with);
+async fn missing_secret(loose: &Loose<'_>) -> Result<()> {
+    loose.machine("secretless", json!({"networkData": {"name": "no-such-secret"}})).await?;
+    loose.says("secretless", &["no-such-secret"]).await?;
+    let network = json!({"metadata": {"name": "no-such-secret"}, "stringData": {"networkData": "links: []\nnetworks: []\nservices: []\n"}});
+    loose.site().create(SECRET, network).await?;
+    loose.provisioned("secretless").await?;
+    loose.remove("secretless").await?;
+    loose.life.hosts_in("available", 1).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_commits_do_all_that_one_run_does() {
+        let all = Choice::all().rows();
+        let two: Vec<_> = [7, 8].into_iter().flat_map(|commits| Choice::slice(commits).rows()).collect();
+        let further: Vec<_> = Further::ALL.iter().map(|scenario| scenario.row()).collect();
+        assert!(all.iter().all(|row| two.contains(row) || further.contains(row) || *row == CLASS));
+        assert!(Choice::slice(7).rows().len() < all.len());
     }
 }

@@ -3,10 +3,13 @@
 //! Scenarios look at objects as a user's tools would; typed views would hide a field that is wrong.
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::kube::{Seen, wait_for};
+use crate::life::BOUND;
 use crate::view::World;
 
 /// A kind as the API addresses it.
@@ -24,6 +27,7 @@ const fn kind(group: &'static str, version: &'static str, kind: &'static str, pl
 
 const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
 pub const CLUSTER: Kind = kind("cluster.x-k8s.io", "v1beta2", "Cluster", "clusters");
+pub const CLUSTER_CLASS: Kind = kind("cluster.x-k8s.io", "v1beta2", "ClusterClass", "clusterclasses");
 pub const MACHINE: Kind = kind("cluster.x-k8s.io", "v1beta2", "Machine", "machines");
 pub const MACHINE_DEPLOYMENT: Kind = kind("cluster.x-k8s.io", "v1beta2", "MachineDeployment", "machinedeployments");
 pub const CONTROL_PLANE: Kind =
@@ -35,6 +39,11 @@ pub const METAL3_MACHINE_TEMPLATE: Kind =
 pub const METAL3_DATA: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3Data", "metal3datas");
 pub const METAL3_DATA_CLAIM: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3DataClaim", "metal3dataclaims");
 pub const METAL3_DATA_TEMPLATE: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3DataTemplate", "metal3datatemplates");
+pub const METAL3_CLUSTER_TEMPLATE: Kind =
+    kind(INFRASTRUCTURE, "v1beta2", "Metal3ClusterTemplate", "metal3clustertemplates");
+pub const METAL3_REMEDIATION: Kind = kind(INFRASTRUCTURE, "v1beta2", "Metal3Remediation", "metal3remediations");
+pub const METAL3_REMEDIATION_TEMPLATE: Kind =
+    kind(INFRASTRUCTURE, "v1beta2", "Metal3RemediationTemplate", "metal3remediationtemplates");
 pub const IP_POOL: Kind = kind("ipam.metal3.io", "v1alpha1", "IPPool", "ippools");
 pub const IP_CLAIM: Kind = kind("ipam.metal3.io", "v1alpha1", "IPClaim", "ipclaims");
 pub const IP_ADDRESS: Kind = kind("ipam.metal3.io", "v1alpha1", "IPAddress", "ipaddresses");
@@ -45,6 +54,42 @@ pub const NODE: Kind = kind("", "v1", "Node", "nodes");
 pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 pub const DEPLOYMENT: Kind = kind("apps", "v1", "Deployment", "deployments");
 pub const PROVIDER: Kind = kind("clusterctl.cluster.x-k8s.io", "v1alpha3", "Provider", "providers");
+pub const DEFINITION: Kind =
+    kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+pub const NAMESPACE: Kind = kind("", "v1", "Namespace", "namespaces");
+pub const CERTIFICATE: Kind = kind("cert-manager.io", "v1", "Certificate", "certificates");
+pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps");
+
+/// All kinds that this project defines.
+pub const OURS: [Kind; 12] = [
+    METAL3_CLUSTER,
+    METAL3_CLUSTER_TEMPLATE,
+    METAL3_MACHINE,
+    METAL3_MACHINE_TEMPLATE,
+    METAL3_DATA,
+    METAL3_DATA_CLAIM,
+    METAL3_DATA_TEMPLATE,
+    METAL3_REMEDIATION,
+    METAL3_REMEDIATION_TEMPLATE,
+    IP_POOL,
+    IP_CLAIM,
+    IP_ADDRESS,
+];
+
+impl Kind {
+    pub fn is_infrastructure(self) -> bool {
+        self.group == INFRASTRUCTURE
+    }
+
+    /// The same kind in the version before.
+    pub const fn older(self) -> Kind {
+        Kind { version: "v1beta1", ..self }
+    }
+
+    pub const fn name(self) -> &'static str {
+        self.kind
+    }
+}
 
 /// One namespace of one cluster.
 #[derive(Clone)]
@@ -67,9 +112,15 @@ impl Site {
         found.map(|object| serde_json::to_value(object).context("an object as JSON")).transpose()
     }
 
+    /// The object with its kind and this namespace.
+    pub fn whole(&self, kind: Kind, object: Value) -> Value {
+        let mut object = with_kind(kind, object);
+        object["metadata"]["namespace"] = self.namespace.clone().into();
+        object
+    }
+
     pub async fn create(&self, kind: Kind, object: Value) -> Result<()> {
-        let mut object: DynamicObject = serde_json::from_value(with_kind(kind, object))?;
-        object.metadata.namespace = Some(self.namespace.clone());
+        let object: DynamicObject = serde_json::from_value(self.whole(kind, object))?;
         let name = object.metadata.name.clone().unwrap_or_default();
         let created = self.api(kind).create(&PostParams::default(), &object).await;
         created.map(|_| ()).with_context(|| format!("create {} {name}", kind.kind))
@@ -86,6 +137,23 @@ impl Site {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             deleted => deleted.map(|_| ()).with_context(|| format!("delete {} {name}", kind.kind)),
         }
+    }
+
+    /// Deletes the namespace and waits until it is gone, and with it the last finalizer of all that is in it.
+    pub async fn remove_namespace(&self) -> Result<()> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let name = &self.namespace;
+        match namespaces.delete(name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            deleted => _ = deleted.with_context(|| format!("delete namespace {name}"))?,
+        }
+        wait_for(format_args!("namespace {name} gone"), BOUND, async || {
+            Ok(match namespaces.get_opt(name).await? {
+                None => Seen::Done(()),
+                Some(left) => Seen::Not(serde_json::to_string(&left.status)?),
+            })
+        })
+        .await
     }
 
     /// What the live tree shows. A kind that is not installed yet counts as empty.
@@ -114,7 +182,7 @@ async fn list(api: &Api<DynamicObject>, kind: Kind) -> Result<Vec<Value>> {
     found.items.into_iter().map(|object| serde_json::to_value(object).context("an object as JSON")).collect()
 }
 
-fn resource(kind: Kind) -> ApiResource {
+pub fn resource(kind: Kind) -> ApiResource {
     let api_version =
         if kind.group.is_empty() { kind.version.to_owned() } else { format!("{}/{}", kind.group, kind.version) };
     ApiResource {
