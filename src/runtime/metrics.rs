@@ -17,7 +17,10 @@ type Labels = Vec<(&'static str, String)>;
 #[derive(Clone, Default)]
 pub struct Metrics {
     families: Arc<Mutex<BTreeMap<&'static str, Family>>>,
+    looks: Arc<Mutex<Vec<Look>>>,
 }
+
+type Look = Arc<dyn Fn() + Send + Sync>;
 
 struct Family {
     help: &'static str,
@@ -163,8 +166,17 @@ impl Metrics {
         }
     }
 
+    /// Calls `look` before every page: for what is read when asked and not counted as it happens.
+    pub(crate) fn before_page(&self, look: impl Fn() + Send + Sync + 'static) {
+        self.looks.lock().push(Arc::new(look));
+    }
+
     /// The page a scraper reads.
     pub fn render(&self) -> String {
+        let looks = self.looks.lock().clone();
+        for look in looks {
+            look();
+        }
         let mut page = String::new();
         for (name, family) in self.families.lock().iter() {
             let _ = writeln!(page, "# HELP {name} {}\n# TYPE {name} {}", family.help, family.kind);

@@ -91,7 +91,21 @@ impl Queue {
                 &labels,
             ),
         };
-        Self::build(name, Some(meters))
+        let gauge = |name, help| metrics.gauge(name, help, &labels);
+        let unfinished = gauge("workqueue_unfinished_work_seconds", "Seconds of work under way, all items together.");
+        let longest = gauge(
+            "workqueue_longest_running_processor_seconds",
+            "Seconds of work under way on the item that takes longest.",
+        );
+        let queue = Self::build(name, Some(meters));
+        let shared = Arc::downgrade(&queue.shared);
+        metrics.before_page(move || {
+            let Some(shared) = shared.upgrade() else { return };
+            let running: Vec<_> = shared.state.lock().working.values().map(Instant::elapsed).collect();
+            unfinished.set(running.iter().sum::<Duration>().as_secs_f64());
+            longest.set(running.iter().max().copied().unwrap_or_default().as_secs_f64());
+        });
+        queue
     }
 
     fn build(name: &'static str, meters: Option<Meters>) -> Self {
@@ -310,6 +324,29 @@ mod tests {
             queue.add(key(name));
         }
         assert_eq!(drain(&queue).await, ["b", "a", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p_8_work_under_way_is_measured_when_the_page_is_asked_for() {
+        let metrics = Metrics::new();
+        let queue = Queue::with_metrics("test", &metrics);
+        let shows = |all: &str, longest: &str| {
+            let page = metrics.render();
+            let line = |family: &str, value: &str| format!("{family}{{name=\"test\",controller=\"test\"}} {value}\n");
+            assert!(page.contains(&line("workqueue_unfinished_work_seconds", all)), "{page}");
+            assert!(page.contains(&line("workqueue_longest_running_processor_seconds", longest)), "{page}");
+        };
+        shows("0", "0");
+        for name in ["a", "b"] {
+            queue.add(key(name));
+            queue.take().await.unwrap();
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        shows("6", "4");
+        queue.done(&key("a"));
+        shows("2", "2");
+        drop(queue);
+        metrics.render();
     }
 
     #[tokio::test(start_paused = true)]
