@@ -12,8 +12,13 @@ pub fn register(setup: &mut Setup) {
     let agent = user_agent("capm3-manager");
     let workloads =
         Workloads::new(setup.reader.clone(), agent, setup.dice.clone(), setup.metrics.clone(), setup.tasks.clone());
-    cluster::register(setup, &workloads);
-    machine::register(setup, &workloads);
+    register_with(setup, &workloads);
+}
+
+/// As [`register`], with connections to workload clusters that are made elsewhere.
+pub fn register_with(setup: &mut Setup, workloads: &Workloads) {
+    cluster::register(setup, workloads);
+    machine::register(setup, workloads);
     machine_template::register(setup);
     data::register(setup);
 }

@@ -5,7 +5,7 @@ use capm3_runtime::{ClientOptions, Key, Metrics, Reader, client_of};
 use kube::config::{AuthInfo, KubeConfigOptions};
 use kube::{Client, Config};
 
-use crate::{Reason, words};
+use crate::{Dial, Reason, words};
 
 const IN_FLIGHT: usize = 16;
 
@@ -44,9 +44,17 @@ impl Kubeconfig {
         Ok(Self(kubeconfig))
     }
 
-    pub(crate) async fn client(&self, user_agent: &str, metrics: &Metrics) -> Result<Client, Reason> {
+    pub(crate) async fn client(
+        &self,
+        user_agent: &str,
+        metrics: &Metrics,
+        dial: Option<&Dial>,
+    ) -> Result<Client, Reason> {
         let config = Config::from_custom_kubeconfig(self.0.clone(), &KubeConfigOptions::default()).await;
         let config = config.map_err(|error| Reason::Refused(words(&error)))?;
+        if let Some(dial) = dial {
+            return Ok(dial(&config));
+        }
         let options =
             ClientOptions { user_agent: user_agent.to_owned(), in_flight: IN_FLIGHT, metrics: metrics.clone() };
         client_of(config, &options).map_err(|error| Reason::Refused(words(&error)))

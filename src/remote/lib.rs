@@ -79,6 +79,9 @@ pub enum News<'a> {
     Node(&'a Change<Node>),
 }
 
+/// How a client is made of a kubeconfig: by a simulation whose clusters are in the process.
+pub type Dial = Arc<dyn Fn(&kube::Config) -> kube::Client + Send + Sync>;
+
 type Route = Arc<dyn Fn(&Key, &News<'_>) + Send + Sync>;
 
 /// All connections; clones share them.
@@ -93,6 +96,7 @@ struct Shared {
     metrics: Metrics,
     dice: Arc<dyn Dice>,
     user_agent: String,
+    dial: Option<Dial>,
     clusters: Mutex<BTreeMap<Key, Cluster>>,
     routes: RwLock<Vec<Route>>,
 }
@@ -113,8 +117,20 @@ enum State {
 
 impl Workloads {
     pub fn new(reader: Reader, user_agent: String, dice: Arc<dyn Dice>, metrics: Metrics, tasks: Tasks) -> Self {
+        Self::dialling(reader, user_agent, dice, metrics, tasks, None)
+    }
+
+    /// As [`Self::new`], with another way to make clients.
+    pub fn dialling(
+        reader: Reader,
+        user_agent: String,
+        dice: Arc<dyn Dice>,
+        metrics: Metrics,
+        tasks: Tasks,
+        dial: Option<Dial>,
+    ) -> Self {
         let (clusters, routes) = (Mutex::default(), RwLock::default());
-        Self { shared: Arc::new(Shared { reader, tasks, metrics, dice, user_agent, clusters, routes }) }
+        Self { shared: Arc::new(Shared { reader, tasks, metrics, dice, user_agent, dial, clusters, routes }) }
     }
 
     /// Sends the keys that `keys` makes of news about any cluster (named by the first argument) to the queue. News of a Node
@@ -243,7 +259,8 @@ impl Keeper {
     }
 
     async fn attempt(&mut self, kubeconfig: &Kubeconfig) -> Result<(Workload, Tasks, Arc<Mutex<Fault>>), Reason> {
-        let client = kubeconfig.client(&self.shared.user_agent, &self.shared.metrics).await?;
+        let client =
+            kubeconfig.client(&self.shared.user_agent, &self.shared.metrics, self.shared.dial.as_ref()).await?;
         workload::probe(&client, PROBE_DEADLINE).await?;
 
         let fault = Arc::new(Mutex::new(Fault::default()));
@@ -295,6 +312,7 @@ impl Keeper {
         let mut failures = 0;
         let reason = loop {
             tokio::select! {
+                biased; // so that a run can be repeated
                 () = bell.notified() => {
                     let unauthorized = fault.lock().seen.is_some_and(|trouble| trouble.code == Some(401));
                     break if unauthorized { Reason::Unauthorized } else { Reason::Unreachable("the watch broke".into()) };
