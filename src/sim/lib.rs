@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod room;
+pub mod server;
 
 /// What the [`host::Operator`] runs in.
 pub use capm3_runtime::Tasks;

@@ -11,8 +11,9 @@ use capm3_api::foreign::{Secret, SecretMeta};
 use capm3_api::k8s::{ObjectMeta, OwnerReference};
 use capm3_api::names::{FORMAT_LIVE_ISO, HOST_API_VERSION, HOST_GROUP};
 use capm3_runtime::{
-    Change, Clock, Controller, Hub, HubOptions, Key, Metrics, Next as Wake, Preconditions, Queue, ReadError, Reader,
-    Reconcile, ReconcileError, Retry, Store, SystemClock, Tasks, WatchOptions, WriteError, Writer, key_of, merge_diff,
+    Change, Clock, Controller, Dice, Hub, HubOptions, Key, Metrics, Next as Wake, Preconditions, Queue, ReadError,
+    Reader, Reconcile, ReconcileError, Retry, Store, SystemClock, SystemDice, Tasks, WatchOptions, WriteError, Writer,
+    key_of, merge_diff,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ pub struct Options {
     /// Hosts worked on at a time.
     pub workers: usize,
     pub clock: Arc<dyn Clock>,
+    /// Spreads the retries of broken watches.
+    pub dice: Arc<dyn Dice>,
     /// What an inspection finds, by host and `spec.bootMACAddress`.
     pub hardware: Arc<Hardware>,
 }
@@ -56,6 +59,7 @@ impl Default for Options {
             namespace: None,
             workers: 8,
             clock: Arc::new(SystemClock),
+            dice: Arc::new(SystemDice),
             hardware: Arc::new(HardwareProfile::plain),
         }
     }
@@ -130,7 +134,9 @@ impl<R: MachineRoom> Operator<R> {
     pub async fn spawn(client: kube::Client, room: Arc<R>, options: Options, tasks: &Tasks) {
         let metrics = Metrics::new();
         let namespace = options.namespace.clone();
-        let hub = Hub::new(client.clone(), HubOptions { namespace, metrics: metrics.clone(), ..HubOptions::default() });
+        let dice = options.dice.clone();
+        let watching = HubOptions { namespace, metrics: metrics.clone(), dice, ..HubOptions::default() };
+        let hub = Hub::new(client.clone(), watching);
         let hosts = hub.store::<Host>(WatchOptions::default());
         let hardware_data = hub.store::<HardwareData>(WatchOptions::default());
         let secrets = hub.store::<SecretMeta>(WatchOptions::default());
