@@ -598,48 +598,74 @@ mod tests {
         tls(address).await.unwrap().get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
+    /// A TLS server with the certificate of a directory, and health that asks it.
+    struct Watched {
+        directory: std::path::PathBuf,
+        address: SocketAddr,
+        health: SocketAddr,
+        metrics: Metrics,
+        tasks: Tasks,
+    }
+
+    impl Watched {
+        async fn start(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("capm3-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            let (tasks, metrics) = (Tasks::new(), Metrics::new());
+            let policy = TlsPolicy::new("VersionTLS12", &[]).unwrap();
+            let certificate = Certificate::of_directory(directory.clone(), policy, &metrics, &tasks);
+            let listener = listen("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            spawn_tls(listener, Router::new(), certificate, Limits::default(), &tasks);
+            let listener = listen("127.0.0.1:0").await.unwrap();
+            let health = listener.local_addr().unwrap();
+            let checks = Health::new().check("webhook", move || check_tls(address));
+            spawn_http(listener, checks.router(), Limits::default(), &tasks);
+            Self { directory, address, health, metrics, tasks }
+        }
+
+        async fn end(self) {
+            self.tasks.stop();
+            assert!(self.tasks.drained(Duration::from_secs(5)).await);
+            std::fs::remove_dir_all(self.directory).unwrap();
+        }
+    }
+
     #[tokio::test]
-    async fn ap_5_ap_7_health_follows_the_certificate_and_the_certificate_its_files() {
-        let directory = std::env::temp_dir().join(format!("capm3-tls-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let (tasks, metrics) = (Tasks::new(), Metrics::new());
-        let policy = TlsPolicy::new("VersionTLS12", &[]).unwrap();
-        let certificate = Certificate::of_directory(directory.clone(), policy, &metrics, &tasks);
-        let listener = listen("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        spawn_tls(listener, Router::new(), certificate.clone(), Limits::default(), &tasks);
-        let listener = listen("127.0.0.1:0").await.unwrap();
-        let health = listener.local_addr().unwrap();
-        let checks = Health::new().check("webhook", move || check_tls(address));
-        spawn_http(listener, checks.router(), Limits::default(), &tasks);
+    async fn ap_5_health_follows_the_certificate() {
+        let server = Watched::start("health").await;
         let pages = ["/healthz", "/readyz", "/healthz/webhook", "/readyz/webhook"];
         for page in pages {
-            assert_eq!(fetch(health, page).await.0, 500, "{page}");
+            assert_eq!(fetch(server.health, page).await.0, 500, "{page}");
         }
-        let (_, first) = write_pair(&directory);
-        seen(&200, async || fetch(health, "/readyz").await.0).await;
+        write_pair(&server.directory);
+        seen(&200, async || fetch(server.health, "/readyz").await.0).await;
         for page in pages {
-            assert_eq!(fetch(health, page).await.0, 200, "{page}");
+            assert_eq!(fetch(server.health, page).await.0, 200, "{page}");
         }
+        server.end().await;
+    }
+
+    #[tokio::test]
+    async fn ap_7_a_new_pair_serves_without_a_restart_and_half_of_one_does_not() {
+        let server = Watched::start("pair").await;
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec();
-        assert_eq!(served(address).await, der(&first));
+        let (_, first) = write_pair(&server.directory);
+        seen(&200, async || fetch(server.health, "/readyz").await.0).await;
+        assert_eq!(served(server.address).await, der(&first));
 
         // A key without its certificate is half of the next pair: the old one serves, and the trouble is counted.
+        let errors = || server.metrics.counter("certwatcher_read_certificate_errors_total", "", &[]).get();
         let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
-        std::fs::write(directory.join("tls.key"), other).unwrap();
-        let errors = || metrics.counter("certwatcher_read_certificate_errors_total", "", &[]).get();
-        let before = errors();
-        seen(&true, async || errors() > before).await;
-        assert_eq!(served(address).await, der(&first));
-        std::fs::write(directory.join("tls.key"), "").unwrap();
-        let before = errors();
-        seen(&true, async || errors() > before).await;
-        assert_eq!((served(address).await, fetch(health, "/readyz").await.0), (der(&first), 200));
-        let (_, second) = write_pair(&directory);
-        seen(&der(&second), async || served(address).await).await;
-        assert!(metrics.counter("certwatcher_read_certificate_total", "", &[]).get() > errors());
-        tasks.stop();
-        assert!(tasks.drained(Duration::from_secs(5)).await);
-        std::fs::remove_dir_all(directory).unwrap();
+        for half in [other.as_str(), "", &other[..100]] {
+            let before = errors();
+            std::fs::write(server.directory.join("tls.key"), half).unwrap();
+            seen(&true, async || errors() > before).await;
+            assert_eq!((served(server.address).await, fetch(server.health, "/readyz").await.0), (der(&first), 200));
+        }
+        let (_, second) = write_pair(&server.directory);
+        seen(&der(&second), async || served(server.address).await).await;
+        assert!(server.metrics.counter("certwatcher_read_certificate_total", "", &[]).get() > errors());
+        server.end().await;
     }
 }

@@ -7,13 +7,29 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use capm3_runtime::{ClientOptions, Key, Preconditions, Reader, Writer, connect};
+use capm3_runtime::{ClientOptions, Key, Object, Preconditions, Reader, Writer, connect};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::config::Kubeconfig;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
+/// What managers without cert-manager are installed with, for the rights in it.
+const COMPONENTS: [&str; 2] = [
+    include_str!(concat!(
+        "../../../clusterctl/infrastructure-metal3/v",
+        env!("CARGO_PKG_VERSION"),
+        "/infrastructure-components-self-signed.yaml"
+    )),
+    include_str!(concat!(
+        "../../../clusterctl/ipam-metal3/v",
+        env!("CARGO_PKG_VERSION"),
+        "/ipam-components-self-signed.yaml"
+    )),
+];
 
 fn manager(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capm3-manager"));
@@ -227,9 +243,8 @@ impl Replica {
         let kubeconfig = std::fs::read_to_string(std::env::var("CAPM3_TEST_KUBECONFIG").unwrap()).unwrap();
         let own = std::env::temp_dir().join(format!("capm3-{ns}"));
         let mut kubeconfig = serde_json::to_value(Kubeconfig::from_yaml(&kubeconfig).unwrap()).unwrap();
-        for context in kubeconfig["contexts"].as_array_mut().unwrap() {
-            context["context"]["namespace"] = ns.into();
-        }
+        kubeconfig["contexts"][0]["context"]["namespace"] = ns.into();
+        kubeconfig["users"][0]["user"]["as"] = ns.into();
         std::fs::write(&own, kubeconfig.to_string()).unwrap();
         let [webhook, health, metrics] = ports();
         let mut command = manager(&["--self-signed", "--leader-elect", "--insecure-diagnostics"]);
@@ -250,6 +265,46 @@ impl Replica {
     }
 }
 
+/// The rules of all roles of a kind in the shipped files.
+fn shipped(kind: &str) -> Vec<Value> {
+    let documents = COMPONENTS.iter().flat_map(|file| file.split("\n---\n"));
+    let roles = documents.filter(|document| document.contains(&format!("\nkind: {kind}\n")));
+    roles.flat_map(|role| serde_saphyr::from_str::<Value>(role).unwrap()["rules"].as_array().unwrap().clone()).collect()
+}
+
+/// Gives the user `ns` what the shipped files give the managers, in that namespace.
+async fn grant(writer: &Writer, ns: &str) {
+    async fn make<K: Object + Serialize>(writer: &Writer, object: Value) {
+        writer.create::<K>(&serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+    let group = "rbac.authorization.k8s.io";
+    let subjects = json!([{"apiGroup": group, "kind": "User", "name": ns}]);
+    let (everywhere, here) = (json!({"name": ns}), json!({"name": ns, "namespace": ns}));
+    let refers = |kind: &str| json!({"apiGroup": group, "kind": kind, "name": ns});
+    make::<ClusterRole>(writer, json!({"metadata": everywhere, "rules": shipped("ClusterRole")})).await;
+    make::<Role>(writer, json!({"metadata": here, "rules": shipped("Role")})).await;
+    let binding = json!({"metadata": everywhere, "roleRef": refers("ClusterRole"), "subjects": subjects});
+    make::<ClusterRoleBinding>(writer, binding).await;
+    let binding = json!({"metadata": here, "roleRef": refers("Role"), "subjects": subjects});
+    make::<RoleBinding>(writer, binding).await;
+}
+
+/// A configuration of the managers' name that is about nothing: one webhook for a namespace that holds no such objects.
+async fn configuration(writer: &Writer, ns: &str) -> Key {
+    let key = Key::new("", "capm3-validating-webhook-configuration");
+    let _ = writer.delete::<ValidatingWebhookConfiguration>(&key, &Preconditions::none()).await;
+    let webhook = json!({
+        "name": "nothing.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "clientConfig": {"service": {"namespace": ns, "name": "capm3-webhook-service"}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["podtemplates"]}],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns}},
+    });
+    let configuration = json!({"metadata": {"name": key.name}, "webhooks": [webhook]});
+    let configuration = serde_json::from_value::<ValidatingWebhookConfiguration>(configuration).unwrap();
+    writer.create(&configuration).await.unwrap();
+    key
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "asks a real API server: make test"]
 async fn p_5_p_6_p_8_two_managers_without_cert_manager_are_ready_one_leads_and_the_other_takes_over() {
@@ -260,6 +315,8 @@ async fn p_5_p_6_p_8_two_managers_without_cert_manager_are_ready_one_leads_and_t
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(ns.clone());
     writer.create(&namespace).await.unwrap();
+    grant(&writer, &ns).await;
+    let configuration = configuration(&writer, &ns).await;
 
     let mut first = Replica::start(&ns);
     let ready = |replica: &Replica| (fetch(replica.health, "/readyz")?.0 == 200).then_some(());
@@ -271,7 +328,9 @@ async fn p_5_p_6_p_8_two_managers_without_cert_manager_are_ready_one_leads_and_t
     assert_eq!(fetch(second.health, "/healthz/webhook").unwrap().0, 200);
     let secret = Key::new(&ns, "capm3-webhook-service-cert");
     let data = reader.get::<Secret>(&secret).await.unwrap().unwrap().data.unwrap();
-    assert!(data.contains_key("tls.crt") && data.contains_key("ca.crt"));
+    assert!(data.contains_key("tls.crt"));
+    let injected = reader.get::<ValidatingWebhookConfiguration>(&configuration).await.unwrap().unwrap();
+    assert_eq!(injected.webhooks.unwrap()[0].client_config.ca_bundle.as_ref(), Some(&data["ca.crt"]));
 
     let (_, page) = fetch(first.metrics, "/metrics").unwrap();
     for family in [
@@ -305,5 +364,6 @@ async fn p_5_p_6_p_8_two_managers_without_cert_manager_are_ready_one_leads_and_t
     assert_ne!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "");
     second.running.says("starting workers");
     drop(second);
+    writer.delete::<ValidatingWebhookConfiguration>(&configuration, &Preconditions::none()).await.unwrap();
     writer.delete::<Namespace>(&Key::new("", &ns), &Preconditions::none()).await.unwrap();
 }
