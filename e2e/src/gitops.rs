@@ -167,7 +167,7 @@ impl Story {
         let mut object = object.clone();
         object.metadata.managed_fields = None;
         let mut object = serde_json::to_value(object)?;
-        if let Some(secret) = object.as_object_mut().filter(|object| object["kind"] == "Secret") {
+        if let Some(secret) = object.as_object_mut().filter(|_| watched()[of].kind == SECRET) {
             secret.remove("data");
         }
         self.untold.push(Event { revision, of, name: name.clone(), object: Some(object) });
