@@ -1,7 +1,7 @@
 //! What admission says when it refuses: the path, what stands there and what would be accepted, all of it at once; that
 //! what is stored can be let go; and that defaults settle.
 
-#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "objects are written in place; a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "objects are written in place; a test may fail")]
 
 mod support;
 
@@ -354,7 +354,7 @@ fn every_refusal_of_the_address_kinds_does_too() {
     );
 
     let used: IPPool = serde_json::from_value(json!({
-        "metadata": {"name": "n"}, "spec": pool(range.clone(), none.clone()), "status": {"indexes": {"c": "10.0.0.5"}},
+        "metadata": {"name": "n"}, "spec": pool(range, none.clone()), "status": {"indexes": {"c": "10.0.0.5"}},
     }))
     .unwrap();
     let shrunk: IPPool = of(pool(json!([{"start": "10.0.0.1", "end": "10.0.0.4"}]), none));
@@ -627,7 +627,7 @@ fn k_44_a_copy_can_be_created() {
 #[test]
 fn k_21_taking_over_a_cluster_is_warned_about() {
     let spec = json!({"controlPlaneEndpoint": {"host": "h", "port": 1}});
-    let ours: Metal3Cluster = of(spec.clone());
+    let ours: Metal3Cluster = of(spec);
     let mut theirs = ours.clone();
     theirs.metadata.annotations = Some([("cluster.x-k8s.io/managed-by".to_owned(), String::new())].into());
     assert_eq!(validate_update(&ours, &theirs, false), Verdict::default());
