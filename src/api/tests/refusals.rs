@@ -1,7 +1,12 @@
 //! What admission says when it refuses: the path, what stands there and what would be accepted, all of it at once; that
 //! what is stored can be let go; and that defaults settle.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "objects are written in place; a test may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "objects are written in place; a test may fail"
+)]
 
 mod support;
 
