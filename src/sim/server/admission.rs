@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::call::{Call, Verb};
 use super::kinds::{Class, Service, View};
+use super::object::shape;
 use super::status::Refusal;
 use super::{Shared, meta};
 
@@ -71,7 +72,7 @@ impl Shared {
         wanted
     }
 
-    /// Lets the mutating webhooks change the object; returns their warnings.
+    /// Lets the mutating webhooks change the object, which then has its form again; returns their warnings.
     pub(super) async fn mutate(
         &self,
         call: &Call,
@@ -88,6 +89,7 @@ impl Shared {
             let mut seen = self.convert_one(object.clone(), view, &hook_view).await?;
             json_patch::patch(&mut seen, &patch).map_err(|error| Refusal::internal(&error.to_string()))?;
             *object = self.convert_one(seen, &hook_view, view).await?;
+            shape(view, object).map_err(|why| Refusal::internal(&why))?;
         }
         Ok(warnings)
     }

@@ -21,6 +21,10 @@ impl User {
         Self { name: "admin".into(), groups: vec!["system:masters".into(), "system:authenticated".into()] }
     }
 
+    pub(super) fn is_admin(&self) -> bool {
+        self.groups.iter().any(|group| group == "system:masters")
+    }
+
     /// May do what its roles say.
     pub fn service_account(namespace: &str, name: &str) -> Self {
         let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"];

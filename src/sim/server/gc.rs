@@ -4,6 +4,7 @@
 //! everything once, in order; [`Server::settle`] repeats it until there is nothing left to do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ enum Work {
 /// One object as the collector sees it.
 struct Seen {
     view: View,
-    object: Value,
+    object: Arc<Value>,
 }
 
 impl Server {
@@ -56,7 +57,7 @@ impl Shared {
         let mut all = Vec::new();
         for resource in world.store.resources() {
             let Some(view) = world.kinds.stored(resource) else { continue };
-            let objects = world.store.table(resource).map(|(_, object)| Value::clone(object));
+            let objects = world.store.table(resource).map(|(_, object)| object.clone());
             all.extend(objects.map(|object| Seen { view: view.clone(), object }));
         }
         all
@@ -64,7 +65,7 @@ impl Shared {
 
     fn collect_garbage(&self) -> usize {
         let all = self.everything();
-        let by_uid: BTreeMap<&str, &Value> = all.iter().map(|seen| (meta::uid(&seen.object), &seen.object)).collect();
+        let by_uid: BTreeMap<&str, &Value> = all.iter().map(|seen| (meta::uid(&seen.object), &*seen.object)).collect();
         let mut dependents: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
         for seen in &all {
             for owner in meta::owners(&seen.object) {

@@ -20,7 +20,7 @@
 //! - selectors of webhook configurations, `matchConditions`, reinvocation, admission of deletes and of subresources
 //! - kinds of the core beyond what providers and their tests touch; `scale`, `finalize`, `token` and `approval` subresources; Pods, and with
 //!   them deletes that wait for a grace period
-//! - authentication: a client is who it says it is; impersonation and access reviews; aggregated ClusterRoles
+//! - authentication: a client is who it says it is, and administrators may impersonate; access reviews; aggregated ClusterRoles
 //! - a definition is served at once and its objects go at once with it, without the finalizer of the real server; a changed storage
 //!   version is not migrated
 //! - request timeouts, priority and fairness, audit
@@ -50,12 +50,14 @@ mod trace;
 mod watch;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capm3_runtime::Clock;
 use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 pub use admission::{Hooks, NoHooks};
 pub use call::{Call, User, Verb};
@@ -113,8 +115,8 @@ struct Shared {
     hooks: Arc<dyn Hooks>,
     seam: RwLock<Arc<dyn Seam>>,
     observers: Mutex<Vec<Observer>>,
-    /// Wakes the watches, in the order in which they wait: tokio's other channels wake in an order of chance.
-    news: Arc<tokio::sync::Notify>,
+    /// Wakes the watches of a kind in the order in which they wait: tokio's other channels wake in an order of chance.
+    news: Mutex<BTreeMap<Arc<str>, Arc<Notify>>>,
 }
 
 /// Everything that changes.
@@ -152,13 +154,24 @@ impl Server {
             hooks,
             seam: RwLock::new(Arc::new(Calm)),
             observers: Mutex::default(),
-            news: Arc::default(),
+            news: Mutex::default(),
         };
         let server = Self { shared: Arc::new(shared) };
-        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            server.shared.bootstrap_namespace(name);
-        }
+        server.bootstrap();
         server
+    }
+
+    /// A server that begins with what another had saved: everything installed, without the time that takes.
+    pub fn from_backup(options: Options, backup: &Backup) -> Self {
+        let server = Self::new(options);
+        server.restore(backup);
+        server
+    }
+
+    fn bootstrap(&self) {
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            self.shared.bootstrap_namespace(name);
+        }
     }
 
     /// The server as this user sees it, for who needs the service itself.
@@ -217,7 +230,7 @@ impl Server {
     /// Ends every watch, as a restart of the server does.
     pub fn restart(&self) {
         self.shared.world.lock().epoch += 1;
-        self.shared.news.notify_waiters();
+        self.shared.news.lock().values().for_each(|news| news.notify_waiters());
     }
 
     pub fn backup(&self) -> Backup {
@@ -265,7 +278,7 @@ impl Shared {
     fn announce(&self, call: &Call, view: &View, old: Option<&Arc<Value>>, new: Option<&Arc<Value>>) -> u64 {
         let last = new.or(old);
         let revision = last.and_then(|object| meta::resource_version(object).parse().ok()).unwrap_or_default();
-        self.news.notify_waiters();
+        self.news_of(view).notify_waiters();
         let observers = self.observers.lock().clone();
         let mut call = call.clone();
         // What a create or a collection was about is known only now.
@@ -279,6 +292,10 @@ impl Shared {
             observer(&Change { revision, call: &call, old, new });
         }
         revision
+    }
+
+    fn news_of(&self, view: &View) -> Arc<Notify> {
+        self.news.lock().entry(view.kind.id.clone()).or_default().clone()
     }
 
     fn bootstrap_namespace(&self, name: &str) {

@@ -8,7 +8,7 @@ use super::status::{Named, Refusal};
 
 /// Refuses what no role of the user allows.
 pub(super) fn authorize(world: &World, user: &User, call: &Call) -> Result<(), Refusal> {
-    if user.groups.iter().any(|group| group == "system:masters") {
+    if user.is_admin() {
         return Ok(());
     }
     let cluster_wide = world
@@ -16,7 +16,7 @@ pub(super) fn authorize(world: &World, user: &User, call: &Call) -> Result<(), R
         .table("clusterrolebindings.rbac.authorization.k8s.io")
         .filter(|(_, binding)| binds(binding, user, ""))
         .any(|(_, binding)| allows(world, binding, "", call));
-    let namespace = call.namespace.as_str();
+    let namespace = scope(call);
     let prefix = format!("{namespace}/");
     let allowed = cluster_wide
         || !namespace.is_empty()
@@ -26,6 +26,11 @@ pub(super) fn authorize(world: &World, user: &User, call: &Call) -> Result<(), R
                 .filter(|(key, binding)| key.starts_with(&prefix) && binds(binding, user, namespace))
                 .any(|(_, binding)| allows(world, binding, namespace, call));
     if allowed { Ok(()) } else { Err(refusal(user, call)) }
+}
+
+/// The namespace whose roles count: a Namespace is in itself.
+fn scope(call: &Call) -> &str {
+    if call.group.is_empty() && call.resource == "namespaces" { &call.name } else { &call.namespace }
 }
 
 fn binds(binding: &Value, user: &User, namespace: &str) -> bool {
@@ -77,10 +82,9 @@ fn refusal(user: &User, call: &Call) -> Refusal {
     } else {
         format!("{}/{}", call.resource, call.subresource)
     };
-    let place = if call.namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace {:?}", call.namespace)
+    let place = match scope(call) {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
     };
     let why = format!(
         "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",

@@ -1,6 +1,5 @@
 //! Get and list.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -68,35 +67,37 @@ impl Shared {
         let asked = version_of(query)
             .map_err(|refusal| Refusal::bad_request(format!("invalid resource version: {}", refusal.message)))?;
         let current = world.store.revision();
-        let (revision, start, table): (u64, String, BTreeMap<String, Arc<Value>>);
-        if query.has("continue") && !query.text("continue").is_empty() {
-            let (at, from) = read_token(query.text("continue"))?;
+        let (revision, start) = if query.has("continue") && !query.text("continue").is_empty() {
+            let (at, start) = read_token(query.text("continue"))?;
             if !matches!(query.text("resourceVersion"), "" | "0") {
                 return Err(Refusal::bad_request("specifying resource version is not allowed when using continue"));
             }
-            let at = if at == 0 { current } else { at };
-            let Some(then) = world.store.at(&view.kind.id, at) else {
-                let details = json!({"continue": token(0, &from)});
+            if at != 0 && at < world.store.compacted() {
+                let details = json!({"continue": token(0, &start)});
                 return Err(Refusal::expired(TOO_OLD).with_details(details));
-            };
-            (revision, start, table) = (at, from, then);
+            }
+            (if at == 0 { current } else { at }, start)
         } else {
             if asked > current {
                 return Err(Refusal::too_large_version(asked, current));
             }
             let exact = query.text("resourceVersionMatch") == "Exact" && asked > 0;
-            let at = if exact { asked } else { current };
-            let Some(then) = world.store.at(&view.kind.id, at) else {
-                return Err(Refusal::expired(format!(
-                    "The resourceVersion for the provided list is too old: {asked} ({})",
-                    world.store.compacted()
-                )));
-            };
-            (revision, start, table) = (at, String::new(), then);
-        }
+            (if exact { asked } else { current }, String::new())
+        };
         let prefix = if call.namespace.is_empty() { String::new() } else { format!("{}/", call.namespace) };
+        let start = start.max(prefix.clone());
+        let then;
+        let table: Box<dyn Iterator<Item = (&String, &Arc<Value>)>> = if revision == current {
+            Box::new(world.store.table_from(&view.kind.id, &start))
+        } else {
+            then = world.store.at(&view.kind.id, revision).ok_or_else(|| {
+                let horizon = world.store.compacted();
+                Refusal::expired(format!("The resourceVersion for the provided list is too old: {asked} ({horizon})"))
+            })?;
+            Box::new(then.range(start..))
+        };
         let mut found =
-            table.range(start..).filter(|(key, object)| key.starts_with(&prefix) && selector.matches(object));
+            table.take_while(|(key, _)| key.starts_with(&prefix)).filter(|(_, object)| selector.matches(object));
         // The real server answers a list at any version from its cache, whole.
         let whole = query.text("resourceVersion") == "0" && query.text("resourceVersionMatch") != "Exact";
         let limit = query.number("limit").filter(|limit| *limit > 0 && !whole);

@@ -112,6 +112,8 @@ impl Shared {
         parts: &http::request::Parts,
         body: &[u8],
     ) -> Result<Response<Answer>, BoxError> {
+        let other = impersonated(user, &parts.headers);
+        let user = other.as_ref().unwrap_or(user);
         let (call, query) = match parse(parts, user, self.next_call()) {
             Ok((Target::Call(call), query)) => (call, query),
             Ok((target, _)) => return Ok(self.about_itself(&target).response),
@@ -239,6 +241,14 @@ impl Shared {
             }
         }
     }
+}
+
+/// The user that an administrator speaks for.
+fn impersonated(user: &User, headers: &http::HeaderMap) -> Option<User> {
+    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
+    let name = headers.get("impersonate-user").filter(|_| user.is_admin()).map(text)?;
+    let groups = headers.get_all("impersonate-group").iter().map(text);
+    Some(User { name, groups: groups.chain(["system:authenticated".to_owned()]).collect() })
 }
 
 /// Whether the path fits the kind's scope.

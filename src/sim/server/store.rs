@@ -4,6 +4,7 @@
 //! up to the compaction horizon; what is older has expired.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -51,6 +52,12 @@ impl Store {
     /// Objects of one kind in the order of their paths.
     pub(super) fn table(&self, resource: &str) -> impl Iterator<Item = (&String, &Arc<Value>)> {
         self.tables.get(resource).into_iter().flatten()
+    }
+
+    /// As [`Self::table`], from one path on.
+    pub(super) fn table_from(&self, resource: &str, start: &str) -> impl Iterator<Item = (&String, &Arc<Value>)> {
+        let table = self.tables.get(resource);
+        table.into_iter().flat_map(move |table| table.range::<str, _>((Bound::Included(start), Bound::Unbounded)))
     }
 
     pub(super) fn resources(&self) -> impl Iterator<Item = &Arc<str>> {

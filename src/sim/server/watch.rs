@@ -81,7 +81,7 @@ impl Shared {
             pending: VecDeque::new(),
             lines: VecDeque::new(),
             initial_end: initial,
-            news: self.news.clone(),
+            news: self.news_of(view),
             ends: now + Duration::from_secs(lasts),
             next_bookmark: now + BOOKMARK_EVERY,
             over: false,

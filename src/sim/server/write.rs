@@ -60,7 +60,6 @@ impl Shared {
             let name = meta::name(&object).to_owned();
             self.namespace_lives(call, view, &name)?;
             let mut warnings = self.mutate(call, view, &mut object, None).await?;
-            shape(view, &mut object).map_err(|why| Refusal::internal(&why))?;
             check_type(view, &object, &name)?;
             prepare_create(view, &mut object);
             let errors = judge(view, &object, None, false);
@@ -219,7 +218,6 @@ impl Shared {
             }
         };
         let mut warnings = self.mutate(call, view, &mut new, Some(old)).await?;
-        shape(view, &mut new).map_err(|why| Refusal::internal(&why))?;
         check_version(view, &call.name, &mut new, old)?;
         check_type(view, &new, &call.name)?;
         prepare_update(view, &mut new, old, on_status);

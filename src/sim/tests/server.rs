@@ -204,6 +204,13 @@ async fn f_10_a_restored_backup_brings_old_versions_back() {
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     server.restore(&backup);
     assert_eq!((names(&server), server.revision()), (vec!["a".into()], revision));
+
+    // A server that begins there is like it, with a history of its own.
+    let clock = VirtualClock::starting_at("2026-08-01T00:00:00Z".parse().unwrap());
+    let second = Server::from_backup(Options::new(2, Arc::new(clock)), &backup);
+    let maps: Api<ConfigMap> = Api::namespaced(second.client(User::admin()), NS);
+    maps.create(&PostParams::default(), &map("c")).await.unwrap();
+    assert_eq!((names(&second), names(&server)), (vec!["a".into(), "c".into()], vec!["a".into()]));
 }
 
 #[tokio::test(start_paused = true)]

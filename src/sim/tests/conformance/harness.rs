@@ -39,6 +39,10 @@ pub(crate) struct Step {
     pub(crate) accept: &'static str,
     /// Events to wait for, of a watch.
     pub(crate) events: usize,
+    /// Whom the administrator speaks for.
+    pub(crate) user: Option<&'static str>,
+    /// Asked again while it is forbidden: a new role takes its time in the real server.
+    pub(crate) patient: bool,
 }
 
 impl fmt::Display for Step {
@@ -57,7 +61,7 @@ pub(crate) const METADATA_LIST: &str = "application/json;as=PartialObjectMetadat
 impl Step {
     pub(crate) fn new(method: &'static str, path: impl Into<String>, body: Value) -> Self {
         let (path, raw) = (path.into(), None);
-        Self { method, path, body, raw, content_type: JSON, accept: JSON, events: 0 }
+        Self { method, path, body, raw, content_type: JSON, accept: JSON, events: 0, user: None, patient: false }
     }
 }
 
@@ -97,6 +101,17 @@ impl Case {
 
     pub(crate) fn delete(self, path: &str, body: Value) -> Self {
         self.step(Step::new("DELETE", path, body))
+    }
+
+    /// The same as another user.
+    pub(crate) fn by(mut self, user: &'static str) -> Self {
+        self.steps.last_mut().unwrap().user = Some(user);
+        self
+    }
+
+    pub(crate) fn patient(mut self) -> Self {
+        self.steps.last_mut().unwrap().patient = true;
+        self
     }
 
     /// Listens until so many events have come.
@@ -170,6 +185,10 @@ impl Site {
         };
         let method = if step.method == "WATCH" { "GET" } else { step.method };
         let request = Request::builder().method(method).uri(&step.path).header("accept", step.accept);
+        let request = match step.user {
+            Some(user) => request.header("impersonate-user", user),
+            None => request,
+        };
         let request = request.header("content-type", step.content_type).body(Body::from(body.into_bytes())).unwrap();
         let answer = self.client.send(request).await.unwrap();
         let code = answer.status().as_u16();
@@ -210,7 +229,15 @@ impl Site {
             step.path = resolved(&step.path.replace("NS", &namespace), &answers);
             fill(&mut step.body, &namespace, &answers);
             step.raw = step.raw.map(|raw| raw.replace("NS", &namespace));
-            answers.push(self.send(&step).await);
+            let mut answer = self.send(&step).await;
+            for _ in 0..100 {
+                if !step.patient || answer.0 != 403 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                answer = self.send(&step).await;
+            }
+            answers.push(answer);
         }
         answers
     }

@@ -6,6 +6,7 @@ mod discovery;
 mod list;
 mod metadata;
 mod patch;
+mod rbac;
 mod schema;
 mod update;
 mod watch;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Vec<Case> {
         list::cases(),
         metadata::cases(),
         patch::cases(),
+        rbac::cases(),
         schema::cases(),
         update::cases(),
         watch::cases(),
