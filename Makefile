@@ -45,7 +45,7 @@ deny: ## Licences, bans and sources of every dependency.
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny@0.20.2"; exit 1; }
 	cargo deny --locked check bans licenses sources
 
-sim: ## The host operator's own tests.
+sim: ## The simulator's own tests: host operator, API server, its recorded conformance.
 	cargo test --package capm3-sim
 
 bench: ## Figures of the decisions and of conversion, with their bounds (release build).
