@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 const INJECT: &str = "cert-manager.io/inject-ca-from";
 const PHASES: [&str; 2] = ["Mutating", "Validating"];
-const REGISTRY: &str = "${CAPM3_IMAGE_REGISTRY:=registry.local/capm3}";
+/// A plain reference (K-110): clusterctl parses it also where it substitutes nothing, and puts its own `images` in its place.
+const REGISTRY: &str = "registry.local/capm3";
 
 /// Where the certificate comes from that webhooks are served with.
 #[derive(Clone, Copy, PartialEq, Eq)]
