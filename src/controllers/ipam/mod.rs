@@ -30,7 +30,7 @@ use capm3_runtime::{
 
 const NAME: &str = "ippool";
 /// Machines come in bursts: new claims of one moment share a pass, and its write of the pool's status.
-const GATHERING: Duration = Duration::from_millis(50);
+const GATHERING: Duration = Duration::from_millis(100);
 /// Index of claims and addresses by `<namespace>/<pool>`.
 const POOL: &str = "pool";
 /// Index of pools and Cluster API claims by `<namespace>/<cluster>`.

@@ -279,6 +279,11 @@ async fn who_waits_says_for_what() {
     let range = json!([{ "start": "192.0.2.10", "end": "192.0.2.11" }]);
     patch(&site, "IPPool", "small", json!({ "spec": { "pools": range } })).await;
     history
+        .until("it is counted anew", |name, object| {
+            name != "IPPool small" || object["status"]["ipAddresses"] == json!({ "free": 0, "total": 2, "used": 2 })
+        })
+        .await;
+    history
         .until("room is room", |name, object| {
             ["Metal3DataClaim open", "IPClaim third"].contains(&name) || verdict(object) == Current
         })

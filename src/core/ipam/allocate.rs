@@ -156,14 +156,18 @@ impl Offer {
                 None => runs.push((first, last)),
             }
         }
-        let within = |address: Address| runs.iter().any(|(first, last)| (*first..=*last).contains(&address));
+        let within = |address: &Address| {
+            let after = runs.partition_point(|(first, _)| first <= address);
+            after.checked_sub(1).is_some_and(|run| *address <= runs[run].1)
+        };
         let total = runs.iter().map(|(first, last)| first.count_to(*last)).fold(0, u128::saturating_add);
-        let taken = runs.iter().map(|(first, last)| table.taken_between(*first, *last)).fold(0, u128::saturating_add);
-        let gateways: BTreeSet<_> = self.ranges.iter().filter_map(Range::gateway_address).collect();
-        let gateways = gateways.into_iter().filter(|gateway| within(*gateway) && !table.is_taken(*gateway)).count();
+        // Not what is only on its way back: it is free in a moment, and telling that would be one more write.
+        let kept = self.pre_allocations.values().copied().flatten();
+        let others = kept.chain(self.ranges.iter().filter_map(Range::gateway_address));
+        let gone: BTreeSet<_> = table.held().chain(others).filter(within).collect();
         let whole = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
         IPAddressCounts {
-            free: whole(total.saturating_sub(taken).saturating_sub(gateways as u128)),
+            free: whole(total.saturating_sub(gone.len() as u128)),
             total: whole(total),
             used: whole(table.len() as u128),
         }

@@ -509,8 +509,9 @@ impl<'a> Pass<'a> {
         } else {
             pool.last_updated.clone().or_else(|| pool.metadata.creation_timestamp.clone()).or_else(now)
         };
-        if indexes != pool.indexes || last_updated != pool.last_updated {
-            let counts = Some(pool.offer.count(&self.table));
+        let counts = Some(pool.offer.count(&self.table));
+        let other_ranges = pool.counts.is_some() && pool.counts != counts && !pool.is_deleting();
+        if indexes != pool.indexes || last_updated != pool.last_updated || other_ranges {
             self.plan.status = Some(Status { indexes, last_updated, counts });
         }
         self.plan.ready = Some(match self.exhausted {
@@ -742,6 +743,7 @@ mod tests {
                 writes.push(Box::new(|seen| {
                     seen.pool.indexes = status.indexes;
                     seen.pool.last_updated = status.last_updated;
+                    seen.pool.counts = status.counts;
                 }));
             }
             for serve in plan.served.clone() {
@@ -1199,6 +1201,26 @@ mod tests {
             assert_eq!(world.0.addresses.len(), 4);
             assert_eq!(world.0.pool.indexes["a"], at(".11"));
         }
+    }
+
+    #[test]
+    fn hi_28_an_address_on_its_way_back_counts_as_free() {
+        let world = ten().holding(m3("a"), ".11").holding(leaving(m3("b"), &[]), ".12");
+        let counts = world.decide().status.unwrap().counts;
+        assert_eq!(counts, Some(IPAddressCounts { free: 9, total: 10, used: 1 }));
+        assert_eq!(world.settle().0.pool.counts, counts, "and is told once");
+    }
+
+    #[test]
+    fn hi_28_other_ranges_are_counted_anew() {
+        let mut world = ten().with(m3("a")).settle();
+        assert_eq!(world.0.pool.counts, Some(IPAddressCounts { free: 9, total: 10, used: 1 }));
+        world.0.pool.offer = pool(&[(".11", ".30")]).0.pool.offer;
+        world.confirm();
+        let status = world.decide().status.unwrap();
+        assert_eq!(status.counts, Some(IPAddressCounts { free: 19, total: 20, used: 1 }));
+        assert_eq!(status.last_updated, world.0.pool.last_updated);
+        world.settle().has(&[("a", ".11")]);
     }
 
     #[test]

@@ -89,12 +89,9 @@ impl Table {
         }
     }
 
-    /// How many addresses from `first` to `last` are taken.
-    pub fn taken_between(&self, first: Address, last: Address) -> u128 {
-        let before = self.taken.range(..first).next_back();
-        let runs = before.into_iter().chain(self.taken.range(first..=last));
-        let runs = runs.filter(|(_, end)| **end >= first);
-        runs.map(|(begin, end)| (*begin).max(first).count_to((*end).min(last))).fold(0, u128::saturating_add)
+    /// The addresses that claims hold, in order.
+    pub fn held(&self) -> impl Iterator<Item = Address> {
+        self.holders.keys().copied()
     }
 
     pub fn name_is_taken(&self, kind: Kind, address: Address) -> bool {
