@@ -86,8 +86,7 @@ impl Shared {
         match work {
             Work::Delete => {
                 let call = self.own_call(COLLECTOR, Verb::Delete, view, namespace, name);
-                let deleted = self.delete(&call, view, namespace, name, &DeleteOptions::of(meta::uid(object)));
-                deleted.is_ok_and(|(_, wrote)| wrote.is_some())
+                self.delete_and_note(&call, view, &DeleteOptions::of(meta::uid(object)))
             }
             Work::Keep { owners, finalizers } => {
                 let call = self.own_call(COLLECTOR, Verb::Patch, view, namespace, name);
@@ -98,6 +97,16 @@ impl Shared {
                 })
             }
         }
+    }
+
+    /// Whether anything was there to delete.
+    fn delete_and_note(&self, call: &Call, view: &View, options: &DeleteOptions) -> bool {
+        let deleted = self.delete(call, view, &call.namespace, &call.name, options);
+        let wrote = deleted.ok().and_then(|(_, wrote)| wrote);
+        if wrote.is_some() {
+            self.note(call, 200, wrote);
+        }
+        wrote.is_some()
     }
 
     /// A write of the server's own controllers: no admission, but the rules of versions and finalizers.
@@ -116,11 +125,13 @@ impl Shared {
         if meta::is_deleting(&new) && meta::finalizers(&new).is_empty() && !holds {
             let last = world.remove(view, &key);
             drop(world);
-            self.announce(call, view, last.as_ref(), None);
+            let revision = self.announce(call, view, last.as_ref(), None);
+            self.note(call, 200, Some(revision));
         } else {
             let new = world.put(view, &key, new);
             drop(world);
-            self.announce(call, view, Some(&old), Some(&new));
+            let revision = self.announce(call, view, Some(&old), Some(&new));
+            self.note(call, 200, Some(revision));
         }
         true
     }
@@ -139,8 +150,7 @@ impl Shared {
                 self.everything().into_iter().filter(|seen| meta::namespace(&seen.object) == name).collect();
             for Seen { view, object } in inside.iter().filter(|seen| !meta::is_deleting(&seen.object)) {
                 let call = self.own_call(NAMESPACES, Verb::Delete, view, name, meta::name(object));
-                let deleted = self.delete(&call, view, name, meta::name(object), &DeleteOptions::default());
-                done += usize::from(deleted.is_ok());
+                done += usize::from(self.delete_and_note(&call, view, &DeleteOptions::default()));
             }
             if inside.is_empty() {
                 let call = self.own_call(NAMESPACES, Verb::Update, &view, "", name);
