@@ -27,7 +27,8 @@ pub(super) fn wait_for_bootstrap(o: &Observed<'_>, r: &mut Report, owner: &Machi
         r.say_nothing(o);
         return rest(Next::After(JUST_CREATED));
     }
-    r.say(rows::WAITING_FOR_BOOTSTRAP, "");
+    let machine = owner.metadata.name.as_deref().unwrap_or_default();
+    r.say(rows::WAITING_FOR_BOOTSTRAP, format!("waiting for the bootstrap data of Machine {machine}"));
     rest(Next::Done)
 }
 

@@ -463,7 +463,7 @@ fn owner<'a>(o: &Observed<'a>, r: &mut Report) -> Flow<&'a Machine> {
             if o.is_young(&o.machine.metadata) {
                 return rest(Next::After(JUST_CREATED));
             }
-            r.say(rows::WAITING_FOR_OWNER, "");
+            r.say(rows::WAITING_FOR_OWNER, "waiting for the Machine that owns it");
             rest(Next::Done)
         }
     }
@@ -481,7 +481,8 @@ fn ready_cluster<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine) -> Flow<
         return rest(Next::Done);
     };
     if !infrastructure_is_ready(cluster) {
-        r.say(rows::WAITING_FOR_INFRASTRUCTURE, "");
+        let name = cluster.metadata.name.as_deref().unwrap_or_default();
+        r.say(rows::WAITING_FOR_INFRASTRUCTURE, format!("waiting for the infrastructure of Cluster {name}"));
         return rest(Next::Done);
     }
     if o.infrastructure.is_none() {

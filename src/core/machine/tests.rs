@@ -438,6 +438,7 @@ fn a_i_2_without_an_owner_it_waits() {
     world.m3m().metadata.owner_references = None;
     assert_eq!(world.pass(), DONE);
     world.says(ASSOCIATE, "False", "WaitingForMetal3MachineOwnerRef");
+    assert_eq!(world.message(ASSOCIATE), "waiting for the Machine that owns it");
     assert_eq!(world.legacy("AssociateBMH").unwrap().1.as_deref(), Some("WaitingForM3MachineOwnerRef"));
 }
 
@@ -507,6 +508,7 @@ fn a_i_7_a_mf_2_and_a_s_8_no_bootstrap_data_no_host() {
     world.owner().spec.bootstrap.as_mut().unwrap().data_secret_name = None;
     assert_eq!(world.pass(), DONE);
     world.says(ASSOCIATE, "False", "WaitingForBootstrapData");
+    assert_eq!(world.message(ASSOCIATE), "waiting for the bootstrap data of Machine m1");
     assert_eq!(world.legacy("AssociateBMH").unwrap().1.as_deref(), Some("WaitingForBootstrapReady"));
     world.says("Ready", "False", "NotReady");
     assert_eq!(world.hosts[0].spec.consumer_ref, None);
