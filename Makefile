@@ -54,14 +54,13 @@ bench: ## Figures of the decisions and of conversion, with their bounds (release
 generate: ## Write crds/, clusterctl/, the reference pages and the bed's host CRDs from the source.
 	cargo xtask generate
 
+ENGINE = docker
+REGISTRY = registry.local/capm3
 VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-IMAGE = $${CAPM3_IMAGE_REGISTRY:-registry.local/capm3}/capm3-manager:v$(VERSION)
 
-image: ## The container image of both managers, with ENGINE (docker, or podman) and for CAPM3_IMAGE_REGISTRY.
-	@engine=$${ENGINE:-docker}; $$engine info >/dev/null 2>&1 || { \
-		echo "$$engine does not answer: image needs docker or podman (ENGINE=podman), and the images of rust and Debian's packages over the network."; \
-		exit 1; }
-	$${ENGINE:-docker} build --file Containerfile --tag $(IMAGE) .
+image: ## The container image of both managers, tagged for REGISTRY and built by ENGINE (docker, podman).
+	@$(ENGINE) info >/dev/null 2>&1 || { echo "$(ENGINE) does not answer: image needs docker or podman (ENGINE=podman), and over the network the image of rust and Debian's packages."; exit 1; }
+	$(ENGINE) build --file Containerfile --tag $(REGISTRY)/capm3-manager:v$(VERSION) .
 
 tools: bed ## Build the pinned Go programs of the bed into its cache.
 	$(BED) tools
