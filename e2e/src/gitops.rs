@@ -41,7 +41,7 @@ use crate::site::*;
 const SOON: Duration = Duration::from_secs(60);
 /// Objects in one question to the tool.
 const AT_ONCE: usize = 200;
-/// Violations that are told in full.
+/// How many violations are told.
 const TOLD: usize = 8;
 
 /// Where this project's scripts for Argo CD are.
@@ -273,20 +273,18 @@ impl Readers {
         let mut verdicts = self.judge.lock().await.verdicts(&judged).await?.into_iter();
         let mut history = self.history.lock().await;
         history.blind = blind;
-        let mut wrong = Vec::new();
+        // The same about the same object is told once, with its first state.
+        let mut wrong = BTreeMap::<String, String>::new();
         for event in &events {
             let watched = watched[event.of];
             let verdict = (watched.role != Role::Fact && event.object.is_some()).then(|| verdicts.next()).flatten();
-            wrong.extend(history.tell(event, watched, verdict.as_ref()));
+            if let Some(text) = history.tell(event, watched, verdict.as_ref()) {
+                let what = text.split(": kstatus").next().unwrap_or_default().to_owned();
+                wrong.entry(what).or_insert(text);
+            }
         }
-        let more = wrong.len().saturating_sub(TOLD);
-        wrong.truncate(TOLD);
-        ensure!(
-            wrong.is_empty(),
-            "GitOps tools misread {} states ({more} not shown):\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        );
+        let told: Vec<_> = wrong.values().take(TOLD).map(String::as_str).collect();
+        ensure!(wrong.is_empty(), "GitOps tools misread {} states:\n{}", wrong.len(), told.join("\n"));
         Ok(())
     }
 
@@ -392,7 +390,7 @@ impl History {
             }
             Role::Theirs => {
                 let degraded = verdict.argo.as_ref().is_some_and(|argo| argo.status == "Degraded");
-                return (degraded && !self.has_failed(hub))
+                return (degraded && blames_us(hub) && !self.has_failed(hub))
                     .then(|| format!("- {} has not failed: {verdict}; status {}", title(object), object["status"]));
             }
             Role::Ours => self.missing(hub),
@@ -532,6 +530,13 @@ impl History {
             errors || !status["failureMessage"].is_null() || !status["failureReason"].is_null()
         })
     }
+}
+
+/// A control plane that only scales is a warning, which Argo CD takes for degraded; that is not about the infrastructure.
+fn blames_us(theirs: &Value) -> bool {
+    let conditions = theirs.pointer("/status/deprecated/v1beta1/conditions").and_then(Value::as_array);
+    let provisioned = |c: &Value| c["type"] == "InfrastructureReady" && c["status"] == "True";
+    !conditions.is_some_and(|all| all.iter().any(provisioned))
 }
 
 fn same_revision(a: &Value, b: &Value) -> bool {
@@ -763,6 +768,15 @@ mod tests {
             Value::Array(items) => items.iter().find_map(|item| unknown(item, &schema["items"])),
             _ => None,
         }
+    }
+
+    #[test]
+    fn a_control_plane_that_scales_is_not_about_us() {
+        let of = |status: &str| json!([{"type": "InfrastructureReady", "status": status}]);
+        let cluster =
+            |status| json!({"kind": "Cluster", "status": {"deprecated": {"v1beta1": {"conditions": of(status)}}}});
+        assert!(!blames_us(&cluster("True")));
+        assert!(blames_us(&cluster("False")) && blames_us(&json!({"kind": "Machine"})));
     }
 
     #[test]
