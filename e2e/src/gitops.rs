@@ -623,7 +623,7 @@ mod tests {
         history
     }
 
-    fn machine(with: Value) -> Value {
+    fn machine(with: &Value) -> Value {
         let mut machine = json!({
             "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2", "kind": "Metal3Machine",
             "metadata": {"namespace": "ns", "name": "m", "uid": "u", "resourceVersion": "2"},
@@ -633,7 +633,9 @@ mod tests {
     }
 
     fn provisioned() -> Value {
-        machine(json!({"spec": {"providerID": "metal3://ns/h/m"}, "status": {"initialization": {"provisioned": true}}}))
+        machine(
+            &json!({"spec": {"providerID": "metal3://ns/h/m"}, "status": {"initialization": {"provisioned": true}}}),
+        )
     }
 
     fn tell(history: &mut History, object: Value, verdict: &Verdict) -> Option<String> {
@@ -647,7 +649,7 @@ mod tests {
         let wrong = tell(&mut world("provisioning"), provisioned(), &current).unwrap();
         assert!(wrong.contains("is taken for done, but its host is provisioning"), "{wrong}");
         let healthy = said("InProgress", "BareMetalHost h", "Healthy");
-        assert!(tell(&mut world("provisioned"), machine(json!({})), &healthy).is_some());
+        assert!(tell(&mut world("provisioned"), machine(&json!({})), &healthy).is_some());
         assert_eq!(tell(&mut world("provisioned"), provisioned(), &said("Current", "", "Healthy")), None);
     }
 
@@ -656,21 +658,21 @@ mod tests {
         let mut history = world("provisioned");
         let current = said("Current", "", "Healthy");
         assert_eq!(tell(&mut history, provisioned(), &current), None);
-        assert_eq!(tell(&mut history, machine(json!({})), &current), None);
+        assert_eq!(tell(&mut history, machine(&json!({})), &current), None);
     }
 
     #[test]
     fn who_waits_says_for_what() {
         let mute = said("InProgress", "", "Progressing");
-        assert!(tell(&mut world("provisioning"), machine(json!({})), &mute).unwrap().contains("does not say"));
+        assert!(tell(&mut world("provisioning"), machine(&json!({})), &mute).unwrap().contains("does not say"));
         let plain = said("InProgress", "waiting for h", "Progressing");
-        assert_eq!(tell(&mut world("provisioning"), machine(json!({})), &plain), None);
+        assert_eq!(tell(&mut world("provisioning"), machine(&json!({})), &plain), None);
     }
 
     #[test]
     fn who_is_deleted_terminates() {
         let deleted = || {
-            machine(json!({"metadata": {
+            machine(&json!({"metadata": {
                 "namespace": "ns", "name": "m", "uid": "u", "resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z",
             }}))
         };

@@ -117,7 +117,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn step<T>(&mut self, site: &Site, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let bed = self.bed;
+        let (bed, work) = (self.bed, Box::pin(work));
         let work = async {
             let done = work.await?;
             match bed.readers.get() {
