@@ -158,7 +158,7 @@ async fn waits(site: &Site, cluster: &str) -> Result<()> {
     wait_for(format_args!("the machines of {cluster} to say what they wait for"), BOUND, async || {
         let machines = site.list(METAL3_MACHINE).await?;
         let reasons: Vec<_> = machines.iter().map(waiting).collect();
-        let hostless = reasons.iter().flatten().any(|reason| reason.contains("BareMetalHost"));
+        let hostless = reasons.iter().flatten().any(|reason| reason.contains("no BareMetalHost"));
         Ok(if hostless && reasons.iter().all(Option::is_some) {
             Seen::Done(())
         } else {
@@ -178,7 +178,7 @@ fn waiting(machine: &Value) -> Option<String> {
 async fn described_while_waiting(bed: &Bed, site: &Site, cluster: &str) -> Result<()> {
     wait_for(format_args!("K-119: describe to say what {cluster} waits for"), BOUND, async || {
         let tree = describe(bed, site, cluster).await?;
-        Ok(if tree.contains("BareMetalHost") { Seen::Done(()) } else { Seen::Not(tree) })
+        Ok(if tree.contains("no BareMetalHost") { Seen::Done(()) } else { Seen::Not(tree) })
     })
     .await
 }

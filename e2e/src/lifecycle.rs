@@ -139,15 +139,21 @@ pub async fn described(life: &Life<'_>, cluster: &str) -> Result<()> {
     let machines = life.site.list(METAL3_MACHINE).await?;
     wait_for(format_args!("K-119: describe of {cluster} with our objects Ready"), BOUND, async || {
         let tree = describe(life.bed, &life.site, cluster).await?;
-        let mut wanted: Vec<_> = machines.iter().map(|machine| format!("Metal3Machine/{}", name(machine))).collect();
-        wanted.push(format!("Metal3Cluster/{cluster}"));
-        let ready = |object: &String| {
-            let mut lines = tree.lines().skip_while(|line| !line.contains(object.as_str()));
-            lines.by_ref().take(12).any(|line| line.contains("Ready: True"))
-        };
+        let there = |kind: &str, name: &str| format!("{kind} {}/{name}", life.site.namespace);
+        let mut wanted: Vec<_> = machines.iter().map(|machine| there("Metal3Machine", name(machine))).collect();
+        wanted.push(there("Metal3Cluster", cluster));
+        let ready = |object: &String| says(&tree, object, ["Ready", "True"]);
         Ok(if wanted.iter().all(ready) { Seen::Done(()) } else { Seen::Not(tree) })
     })
     .await
+}
+
+/// Whether clusterctl's tree shows `object` with a condition of this name and status: its conditions are the lines below it.
+fn says(tree: &str, object: &str, condition: [&str; 2]) -> bool {
+    let below = tree.lines().skip_while(|line| !line.contains(object)).skip(1);
+    let words = below.map(|line| line.split(|c: char| " │├└─".contains(c)).filter(|word| !word.is_empty()));
+    let words = words.map(|mut words| [words.next().unwrap_or_default(), words.next().unwrap_or_default()]);
+    words.take_while(|[_, status]| ["True", "False", "Unknown"].contains(status)).any(|found| found == condition)
 }
 
 /// What must lie untouched while providers come and go: every host, every object of ours, each Machine's identity.
@@ -432,4 +438,23 @@ async fn answers(site: &Site) -> Result<()> {
     let format = text(&new, "/spec/template/spec/image/diskFormat");
     ensure!(format == "qcow2", "converted to {}", new["spec"]);
     site.delete(METAL3_MACHINE_TEMPLATE, "old").await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says;
+
+    #[test]
+    fn conditions_are_the_lines_below_an_object() {
+        let tree = "\
+├─Metal3Cluster metal3/a                                  
+│             ├─Ready              True   Ready    3m     
+│             └─Paused             False  NotPaused  3m   
+└─Machine metal3/b                 1   1               
+              └─Available          True   Available  2m   ";
+        assert!(says(tree, "Metal3Cluster metal3/a", ["Ready", "True"]));
+        assert!(says(tree, "Metal3Cluster metal3/a", ["Paused", "False"]));
+        assert!(!says(tree, "Metal3Cluster metal3/a", ["Available", "True"]));
+        assert!(!says(tree, "Metal3Cluster metal3/c", ["Ready", "True"]));
+    }
 }
