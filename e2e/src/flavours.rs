@@ -112,9 +112,15 @@ fn required(listed: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Each flavour in a namespace of its own and without a host: created in an order that `seed` decides, so that whatever refers to
-/// something may come before it, it says what it waits for; deleted, nothing of it is left.
-pub async fn any_order(bed: &Bed, seed: u64) -> Result<()> {
-    let flavors = releases::flavors(&bed.paths)?;
+/// something may come before it, it says what it waits for; deleted, nothing of it is left. Unless all are asked for, some that
+/// every seed moves on.
+pub async fn any_order(bed: &Bed, seed: u64, all: bool) -> Result<()> {
+    let mut flavors = releases::flavors(&bed.paths)?;
+    if !all {
+        let first = (seed as usize * TOGETHER) % flavors.len();
+        flavors.rotate_left(first);
+        flavors.truncate(TOGETHER);
+    }
     each(&flavors, async |flavor| {
         let name = if flavor.is_empty() { "default-flavour" } else { flavor };
         let site = Site { client: bed.client.clone(), namespace: format!("order-{name}") };

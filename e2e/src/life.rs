@@ -126,8 +126,10 @@ impl<'a> Life<'a> {
             })
         })
         .await?;
-        for class in self.site.list(CLUSTER_CLASS).await? {
-            self.site.delete(CLUSTER_CLASS, name(&class)).await?;
+        for kind in [CLUSTER_CLASS, METAL3_REMEDIATION_TEMPLATE] {
+            for object in self.site.list(kind).await? {
+                self.site.delete(kind, name(&object)).await?; // nobody owns it
+            }
         }
         for template in ["controlplane-template", "workers-template"] {
             self.site.delete(METAL3_DATA_TEMPLATE, &format!("{cluster}-{template}")).await?;

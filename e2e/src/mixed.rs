@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::PatchParams;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
-use crate::kube::{Seen, apply_one, wait_for};
+use crate::kube::{Seen, apply_one, lacking, wait_for};
 use crate::life::ENDPOINT;
 use crate::loose::Loose;
 use crate::site::*;
@@ -46,7 +46,7 @@ fn cases() -> Vec<Case> {
     });
     let racks = json!([{"name": "rack-1", "controlPlane": true}, {"name": "rack-2", "controlPlane": true}]);
     let pool = json!({"key": "ip", "name": "mixed", "apiGroup": "ipam.metal3.io", "kind": "IPPool"});
-    let strategy = json!({"type": "Reboot", "retryLimit": 1, "timeout": "5m0s"});
+    let strategy = json!({"type": "Reboot", "timeout": "5m0s"});
     vec![
         case(
             METAL3_CLUSTER,
@@ -92,7 +92,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             METAL3_DATA,
-            json!({"index": 7, "claim": {"name": "mixed-other"}, "template": {"name": "mixed-other"}}),
+            json!({"index": 7, "claim": {"name": "other"}, "template": {"name": "other"}}),
             ("/spec/index", 7.into()),
             label(),
         ),
@@ -137,21 +137,28 @@ pub async fn versions(bed: &Bed) -> Result<()> {
 }
 
 impl Case {
+    /// Admission asks of a Metal3Data that its name says where it comes from.
+    fn name(&self) -> &'static str {
+        if self.kind == METAL3_DATA { "other-7" } else { "mixed" }
+    }
+
     async fn there_and_back(&self, site: &Site) -> Result<()> {
-        let old = site.whole(self.kind.older(), json!({"metadata": {"name": "mixed"}, "spec": self.old}));
+        let name = self.name();
+        let old = site.whole(self.kind.older(), json!({"metadata": {"name": name}, "spec": self.old}));
         settled(site, std::slice::from_ref(&old)).await?;
-        let new = site.get(self.kind, "mixed").await?.context("it is gone")?;
+        let new = site.get(self.kind, name).await?.context("it is gone")?;
         let (at, expected) = &self.seen_as;
         ensure!(new.pointer(at) == Some(expected), "v1beta2 shows {at} as {:?}", new.pointer(at));
-        site.patch(self.kind, "mixed", self.patch.clone()).await?;
-        let back = site.get(self.kind.older(), "mixed").await?.context("it is gone")?;
+        site.patch(self.kind, name, self.patch.clone()).await?;
+        let back = site.get(self.kind.older(), name).await?.context("it is gone")?;
         let (at, expected) = &self.back_as;
         ensure!(back.pointer(at) == Some(expected), "v1beta1 shows {at} as {:?}", back.pointer(at));
-        if let Some(lack) = crate::kube::lacking(&self.old, &back["spec"]) {
-            anyhow::bail!("the way there and back has lost {lack}");
+        if let Some(lack) = lacking(&self.old, &back["spec"]) {
+            bail!("the way there and back has lost {lack}");
         }
-        let same = site.whole(self.kind, json!({"metadata": {"name": "mixed"}, "spec": new["spec"]}));
-        settled(site, &[same, old]).await
+        let same = site.whole(self.kind, json!({"metadata": {"name": name}, "spec": new["spec"]}));
+        settled(site, &[same]).await?;
+        settled(site, &[old]).await
     }
 }
 

@@ -38,7 +38,7 @@ const CORE: [&str; 16] = [
     "bad input: an empty pool",
     "bad input: a missing Secret",
     "E-33 each kind is written and read in both versions; applied again, nothing changes",
-    "K-113 each flavour is created in any order, says what it waits for, and leaves nothing",
+    "K-113 flavours are created in any order, say what they wait for, and leave nothing",
 ];
 /// Beside a running cluster.
 const UPGRADE: [&str; 4] = [
@@ -61,18 +61,19 @@ const ELSEWHERE: [&str; 3] = [
 struct Choice {
     upgrade: bool,
     further: Vec<Further>,
-    class: bool,
+    /// What takes long: every flavour, and a cluster of a class.
+    whole: bool,
     elsewhere: bool,
 }
 
 impl Choice {
     fn slice(commits: usize) -> Choice {
         let upgrade = commits.is_multiple_of(2);
-        Choice { upgrade, further: Further::slice(commits), class: false, elsewhere: !upgrade }
+        Choice { upgrade, further: Further::slice(commits), whole: false, elsewhere: !upgrade }
     }
 
     fn all() -> Choice {
-        Choice { upgrade: true, further: Further::ALL.to_vec(), class: true, elsewhere: true }
+        Choice { upgrade: true, further: Further::ALL.to_vec(), whole: true, elsewhere: true }
     }
 
     fn rows(&self) -> Vec<&'static str> {
@@ -80,7 +81,7 @@ impl Choice {
         rows.extend(UPGRADE.iter().filter(|_| self.upgrade));
         rows.extend(self.further.iter().map(|scenario| scenario.row()));
         rows.push(LAST);
-        rows.extend(Some(CLASS).filter(|_| self.class));
+        rows.extend(Some(CLASS).filter(|_| self.whole));
         rows.extend(ELSEWHERE.iter().filter(|_| self.elsewhere));
         rows
     }
@@ -177,7 +178,7 @@ impl Run<'_> {
         self.step(bad.site(), empty_pool(&bad)).await?;
         self.step(bad.site(), missing_secret(&bad)).await?;
         self.step(&site, mixed::versions(bed)).await?;
-        self.step(&site, flavours::any_order(bed, seed)).await?;
+        self.step(&site, flavours::any_order(bed, seed, choice.whole)).await?;
 
         if choice.upgrade {
             self.step(&site, lifecycle::deleted_and_adopted(&life, &upgrade)).await?;
@@ -198,7 +199,7 @@ impl Run<'_> {
         })
         .await?;
         let figures = bed.figures(created, Some(deleted), Some(idle))?;
-        if choice.class {
+        if choice.whole {
             self.step(&site, of_a_class(&life)).await?;
         }
         if choice.elsewhere {
