@@ -73,6 +73,9 @@ async fn as_released(bed: &Bed, more: &[&str]) -> Result<()> {
     for provider in PROVIDERS {
         let arguments = [&["generate", "provider", provider.flag, "metal3"][..], more].concat();
         for mut object in documents(&releases::clusterctl(bed, &arguments, &[]).await?)? {
+            if object["kind"] == "Namespace" && name(&object) != provider.namespace {
+                continue; // where both go, it carries the label of the last
+            }
             let whole = format!("{} {}", text(&object, "/kind"), name(&object));
             let labels = &mut object["metadata"]["labels"];
             labels["cluster.x-k8s.io/provider"] = provider.label.into();
@@ -323,23 +326,30 @@ async fn handed_over(bed: &Bed, provider: Provider) -> Result<()> {
     tokio::time::timeout(BOUND, watching).await.with_context(|| format!("{} was not handed over", provider.lease))?
 }
 
-/// Takes both providers away with their definitions and namespaces.
-const WHOLLY: [&str; 7] =
-    ["delete", "--infrastructure", "metal3", "--ipam", "metal3", "--include-crd", "--include-namespace"];
-
 /// Definitions go only when no object is left, and then everything goes.
 pub async fn uninstalled(bed: &Bed) -> Result<()> {
     let left = namespaces_of_ours(bed).await?;
     ensure!(!left.is_empty(), "there is no object of ours that could be in the way");
-    let said = releases::refused(bed, &WHOLLY, &[]).await?;
+    let said = releases::refused(bed, &[&["delete", "--include-crd"][..], &BOTH].concat(), &[]).await?;
     ensure!(said.contains("existing objects"), "K-118: refused with {said:?}");
     let version = releases::version(&bed.paths)?;
     inventory(bed, &PROVIDERS.map(|provider| (provider, version.as_str()))).await.context("after a refusal")?;
     for namespace in left {
         Site { client: bed.client.clone(), namespace }.remove_namespace().await?;
     }
-    releases::clusterctl(bed, &WHOLLY, &[]).await?;
-    gone(bed, &PROVIDERS.map(|provider| provider.namespace)).await
+    uninstall(bed, PROVIDERS.map(|provider| provider.namespace)).await
+}
+
+/// Takes the providers away with their definitions, and the namespaces they are in with the last of them. One after the other:
+/// clusterctl reads what there is to delete kind by kind, and fails over a kind that is just going.
+async fn uninstall(bed: &Bed, [infrastructure, ipam]: [&str; 2]) -> Result<()> {
+    for (provider, namespace, last) in [(INFRASTRUCTURE, infrastructure, infrastructure != ipam), (IPAM, ipam, true)] {
+        let with = ["--include-crd", "--include-namespace"];
+        let with = if last { &with[..] } else { &with[..1] };
+        releases::clusterctl(bed, &[&["delete", provider.flag, "metal3"], with].concat(), &[]).await?;
+        gone(bed, provider, last.then_some(namespace)).await?;
+    }
+    Ok(())
 }
 
 async fn namespaces_of_ours(bed: &Bed) -> Result<BTreeSet<String>> {
@@ -351,17 +361,14 @@ async fn namespaces_of_ours(bed: &Bed) -> Result<BTreeSet<String>> {
     Ok(namespaces)
 }
 
-/// Waits until neither a definition of ours nor one of these namespaces is left.
-async fn gone(bed: &Bed, namespaces: &[&str]) -> Result<()> {
-    wait_for("E-36: definitions and namespaces of both providers gone", BOUND, async || {
+/// Waits until neither a definition of the provider nor its namespace is left.
+async fn gone(bed: &Bed, provider: Provider, namespace: Option<&str>) -> Result<()> {
+    wait_for(format_args!("E-36: the definitions of {} gone", provider.label), BOUND, async || {
         let definitions = everywhere(&bed.client, DEFINITION).await?;
-        let ours = |object: &&Value| {
-            let label = object["metadata"]["labels"].get("cluster.x-k8s.io/provider").and_then(Value::as_str);
-            PROVIDERS.iter().any(|provider| Some(provider.label) == label)
-        };
-        let mut left: Vec<_> = definitions.iter().filter(ours).map(name).collect();
+        let label = |object: &&Value| object["metadata"]["labels"]["cluster.x-k8s.io/provider"] == provider.label;
+        let mut left: Vec<_> = definitions.iter().filter(label).map(name).collect();
         let all = everywhere(&bed.client, NAMESPACE).await?;
-        left.extend(all.iter().map(name).filter(|name| namespaces.contains(name)));
+        left.extend(all.iter().map(name).filter(|name| Some(*name) == namespace));
         Ok(if left.is_empty() { Seen::Done(()) } else { Seen::Not(left.join(", ")) })
     })
     .await
@@ -386,8 +393,7 @@ pub async fn elsewhere(bed: &Bed) -> Result<()> {
 
 /// Both providers from the files for managers that sign their own certificates: nobody else issues any, and nothing is missing.
 pub async fn self_signed(bed: &Bed) -> Result<()> {
-    releases::clusterctl(bed, &WHOLLY, &[]).await?;
-    gone(bed, &[ELSEWHERE]).await?;
+    uninstall(bed, [ELSEWHERE; 2]).await?;
     let config = releases::self_signed(&bed.paths).display().to_string();
     let config = ["--config", &config];
     releases::clusterctl(bed, &[&["init", "--wait-providers"][..], &BOTH, &config].concat(), &[]).await?;
