@@ -123,13 +123,14 @@ async fn power_off(life: &Life<'_>, cluster: &str) -> Result<()> {
         })
         .await
     };
-    life.site.patch(HOST, &host, held(json!(""))).await?;
-    powered(false).await?;
     let workload = Site { client: life.workload(cluster).await?, namespace: "kube-node-lease".to_owned() };
     let renewed = async || -> Result<String> {
         let lease = workload.get(LEASE, &worker).await?.context("the Node has no Lease")?;
         Ok(text(&lease, "/spec/renewTime").to_owned())
     };
+    wait_for("the worker's first report", BOUND, async || Ok(Seen::Done(renewed().await?))).await?;
+    life.site.patch(HOST, &host, held(json!(""))).await?;
+    powered(false).await?;
     let last = renewed().await?;
     life.site.patch(HOST, &host, held(Value::Null)).await?;
     powered(true).await?;
