@@ -18,7 +18,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 /// Longer than any event takes, shorter than any safety net.
 const QUIET: Duration = Duration::from_secs(3);
 

@@ -21,7 +21,7 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 const NOTE: &str = "crd-migration.cluster.x-k8s.io/observed-generation";
 
 /// A kind `Lamp` of its own group, stored in the first of its versions, with namespaces to put lamps into.

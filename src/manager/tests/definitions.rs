@@ -20,9 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 /// Longer than the ten seconds after which a missing kind is asked for again.
-const SOON: Duration = Duration::from_secs(25);
+const SOON: Duration = Duration::from_secs(120);
 /// For a server or a manager to come up beside whatever else the machine is doing.
-const STARTED: Duration = Duration::from_secs(90);
+const STARTED: Duration = Duration::from_secs(240);
 /// What a busy loop would fill with requests.
 const WHILE: Duration = Duration::from_secs(3);
 

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 async fn client() -> Client {
     let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();

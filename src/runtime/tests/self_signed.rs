@@ -22,7 +22,7 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {

@@ -24,7 +24,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 pub(crate) struct Site {
     pub(crate) ns: String,

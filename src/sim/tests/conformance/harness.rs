@@ -18,7 +18,7 @@ use crate::definitions;
 use crate::normal::Normal;
 
 /// How long a watch is listened to before it is taken to have said everything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A short story of requests in a namespace of its own, which paths call `NS`.
 #[derive(Clone, Debug)]
