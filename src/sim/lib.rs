@@ -3,6 +3,7 @@
 pub mod host;
 pub mod room;
 pub mod server;
+pub mod world;
 
 /// What the [`host::Operator`] runs in.
 pub use capm3_runtime::Tasks;

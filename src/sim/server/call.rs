@@ -13,12 +13,14 @@ use super::status::Refusal;
 pub struct User {
     pub name: String,
     pub groups: Vec<String>,
+    /// Which of several processes of this user; for seams and observers, the server does not look at it.
+    pub process: u32,
 }
 
 impl User {
     /// May do everything.
     pub fn admin() -> Self {
-        Self { name: "admin".into(), groups: vec!["system:masters".into(), "system:authenticated".into()] }
+        Self { name: "admin".into(), groups: vec!["system:masters".into(), "system:authenticated".into()], process: 0 }
     }
 
     pub(super) fn is_admin(&self) -> bool {
@@ -31,6 +33,7 @@ impl User {
         Self {
             name: format!("system:serviceaccount:{namespace}:{name}"),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            process: 0,
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct Call {
     /// Counts the requests of this server.
     pub number: u64,
     pub user: String,
+    /// See [`User::process`].
+    pub process: u32,
     pub verb: Verb,
     pub group: String,
     pub version: String,
@@ -224,6 +229,7 @@ pub(super) fn parse(parts: &Parts, user: &User, number: u64) -> Result<(Target, 
     let call = Call {
         number,
         user: user.name.clone(),
+        process: user.process,
         verb,
         group: group.to_owned(),
         version: version.to_owned(),

@@ -167,6 +167,7 @@ impl Shared {
         Call {
             number: self.next_call(),
             user: user.to_owned(),
+            process: 0,
             verb,
             group: view.kind.group.clone(),
             version: view.version().name.clone(),

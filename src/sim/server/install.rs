@@ -89,6 +89,7 @@ impl Server {
             let call = Call {
                 number: self.shared.next_call(),
                 user: User::admin().name,
+                process: 0,
                 verb: Verb::Create,
                 group: view.kind.group.clone(),
                 version: view.version().name.clone(),

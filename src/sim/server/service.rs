@@ -248,7 +248,7 @@ fn impersonated(user: &User, headers: &http::HeaderMap) -> Option<User> {
     let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
     let name = headers.get("impersonate-user").filter(|_| user.is_admin()).map(text)?;
     let groups = headers.get_all("impersonate-group").iter().map(text);
-    Some(User { name, groups: groups.chain(["system:authenticated".to_owned()]).collect() })
+    Some(User { name, groups: groups.chain(["system:authenticated".to_owned()]).collect(), process: user.process })
 }
 
 /// Whether the path fits the kind's scope.

@@ -1,0 +1,182 @@
+//! A manager's process: both providers run here as they do in a Pod, but for the lease, and can be killed, paused and started again.
+//!
+//! What a killed process still holds in memory lives on until the world ends, but nothing of it gets out: its [`Gate`] is shut,
+//! which is what makes a killed process dead for everybody else.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body as Answer;
+use capm3_remote::Workloads;
+use capm3_runtime::{Clock, Dice, Hub, HubOptions, Metrics, Options as Flags, Parts, Recorder, Setup, Tasks};
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use tokio::sync::watch;
+use tower::{BoxError, Service};
+
+use crate::server::{Connection, Server, User};
+
+/// Which of the two providers a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Provider {
+    Infra,
+    Ipam,
+}
+
+impl Provider {
+    /// Its ServiceAccount. `process` tells replicas apart for faults and traces; the server does not look at it.
+    pub fn user(self, process: u32) -> User {
+        let user = match self {
+            Self::Infra => User::service_account("capm3-system", "capm3-manager"),
+            Self::Ipam => User::service_account("metal3-ipam-system", "ipam-manager"),
+        };
+        User { process, ..user }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused,
+    Killed,
+}
+
+/// What stands between a process and every server.
+#[derive(Clone, Debug)]
+struct Gate(watch::Sender<State>);
+
+impl Gate {
+    /// Comes back once the process runs; never when it has been killed.
+    async fn pass(&self) {
+        let mut state = self.0.subscribe();
+        if state.wait_for(|state| *state == State::Running).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A connection that works while the process runs.
+#[derive(Clone)]
+struct Gated {
+    inner: Connection,
+    gate: Gate,
+}
+
+impl Service<Request<Body>> for Gated {
+    type Response = Response<Answer>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (mut inner, gate) = (self.inner.clone(), self.gate.clone());
+        Box::pin(async move {
+            gate.pass().await;
+            let answer = inner.call(request).await;
+            gate.pass().await;
+            answer
+        })
+    }
+}
+
+/// What a process is started with.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub server: Server,
+    pub workload: Server,
+    pub clock: Arc<dyn Clock>,
+    pub dice: Arc<dyn Dice>,
+    pub flags: Flags,
+    /// Stops with the world.
+    pub tasks: Tasks,
+}
+
+/// A running manager.
+pub struct Process {
+    pub id: u32,
+    pub provider: Provider,
+    gate: Gate,
+    tasks: Tasks,
+}
+
+impl Process {
+    /// Begins to start: it lists, waits until its caches are filled, and works.
+    pub fn start(id: u32, provider: Provider, around: &Surroundings) -> Self {
+        let gate = Gate(watch::Sender::new(State::Running));
+        let tasks = around.tasks.child();
+        let (to_come, around_it, set) = (gate.clone(), around.clone(), tasks.clone());
+        tasks.spawn_finite(async move { run(provider, id, &around_it, to_come, set).await });
+        Self { id, provider, gate, tasks }
+    }
+
+    /// As `kill -9`: no request leaves it any more, and no answer arrives.
+    pub fn kill(&self) {
+        self.gate.0.send_replace(State::Killed);
+        self.tasks.stop();
+    }
+
+    /// As a stopped virtual machine: what it was about to do it does after [`Self::resume`].
+    pub fn pause(&self) {
+        self.gate.0.send_if_modified(|state| std::mem::replace(state, State::Paused) != State::Paused);
+    }
+
+    pub fn resume(&self) {
+        self.gate.0.send_if_modified(|state| {
+            let paused = *state == State::Paused;
+            if paused {
+                *state = State::Running;
+            }
+            paused
+        });
+    }
+
+    pub fn is_alive(&self) -> bool {
+        *self.gate.0.borrow() != State::Killed
+    }
+
+    /// Why one of its tasks ended before its time, if one did: a panic above all.
+    pub fn failure(&self) -> Option<String> {
+        self.tasks.failure()
+    }
+}
+
+async fn run(provider: Provider, id: u32, around: &Surroundings, gate: Gate, tasks: Tasks) {
+    let client_of = |server: &Server, user: User| {
+        Client::new(Gated { inner: server.connection(user), gate: gate.clone() }, "default")
+    };
+    let client = client_of(&around.server, provider.user(id));
+    let metrics = Metrics::new();
+    let (clock, dice) = (around.clock.clone(), around.dice.clone());
+    let hub =
+        Hub::new(client.clone(), HubOptions { dice: dice.clone(), metrics: metrics.clone(), ..HubOptions::default() });
+    let recorder = Recorder::spawn(client, "manager", format!("manager-{id}"), clock.clone(), &metrics, &tasks);
+    let parts = Parts { hub: hub.clone(), recorder, clock, dice, metrics: metrics.clone(), tasks: tasks.clone() };
+    let mut setup = Setup::new(parts, around.flags.clone());
+    match provider {
+        Provider::Infra => {
+            let (workload, gate) = (around.workload.clone(), gate.clone());
+            let dial = Arc::new(move |_: &_| {
+                let user = User { process: id, ..User::admin() };
+                Client::new(Gated { inner: workload.connection(user), gate: gate.clone() }, "default")
+            });
+            let workloads = Workloads::dialling(
+                setup.reader.clone(),
+                "simulated".into(),
+                around.dice.clone(),
+                metrics.clone(),
+                tasks.clone(),
+                Some(dial),
+            );
+            capm3_controllers::infra::register_with(&mut setup, &workloads);
+        }
+        Provider::Ipam => capm3_controllers::ipam::register(&mut setup),
+    }
+    hub.start(&tasks);
+    hub.wait_synced().await;
+    setup.into_controllers().into_iter().for_each(|controller| controller.spawn(&metrics, &tasks));
+}
