@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::request::Parts;
 use http::{Method, header};
+use serde_json::Value;
 
 use super::status::Refusal;
 
@@ -70,6 +71,29 @@ impl Verb {
     }
 }
 
+/// What a write insists on about the object it meets, for observers: the server has held it to that by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fence {
+    #[default]
+    None,
+    /// That it is the same object.
+    Uid,
+    /// That nobody has written it since it was read.
+    Version,
+}
+
+impl Fence {
+    /// Of a body that carries metadata.
+    pub(super) fn of(body: &Value) -> Self {
+        let stated = |field: &str| body["metadata"][field].as_str().is_some_and(|text| !matches!(text, "" | "0"));
+        match (stated("resourceVersion"), stated("uid")) {
+            (true, _) => Self::Version,
+            (false, true) => Self::Uid,
+            (false, false) => Self::None,
+        }
+    }
+}
+
 /// One request about objects, as faults and traces see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -87,6 +111,8 @@ pub struct Call {
     pub namespace: String,
     /// Empty for a whole list; a create knows its name only from the body.
     pub name: String,
+    /// Known once the body is read.
+    pub fence: Fence,
 }
 
 impl fmt::Display for Call {
@@ -237,6 +263,7 @@ pub(super) fn parse(parts: &Parts, user: &User, number: u64) -> Result<(Target, 
         subresource: subresource.to_owned(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
+        fence: Fence::None,
     };
     Ok((Target::Call(call), query))
 }

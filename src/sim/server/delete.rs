@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::call::{Call, Query};
+use super::call::{Call, Fence, Query};
 use super::kinds::View;
 use super::meta::{self, FOREGROUND, ORPHAN};
 use super::object::path;
@@ -57,6 +57,14 @@ impl DeleteOptions {
 
     pub(super) fn of(uid: &str) -> Self {
         Self { uid: Some(uid.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn fence(&self) -> Fence {
+        match (&self.resource_version, &self.uid) {
+            (Some(_), _) => Fence::Version,
+            (None, Some(_)) => Fence::Uid,
+            (None, None) => Fence::None,
+        }
     }
 
     fn check(&self) -> Result<(), Refusal> {

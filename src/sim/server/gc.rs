@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::call::{Call, Verb};
+use super::call::{Call, Fence, Verb};
 use super::delete::DeleteOptions;
 use super::kinds::View;
 use super::meta::{self, FOREGROUND, ORPHAN};
@@ -175,6 +175,7 @@ impl Shared {
             subresource: String::new(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            fence: Fence::None,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::admission::Hooks;
-use super::call::{Call, Query, User, Verb};
+use super::call::{Call, Fence, Query, User, Verb};
 use super::kinds::Service;
 use super::object::path;
 use super::status::Refusal;
@@ -97,6 +97,7 @@ impl Server {
                 subresource: String::new(),
                 name: String::new(),
                 namespace,
+                fence: Fence::None,
             };
             let there = path(&call.namespace, meta::name(&object));
             if self.shared.world.lock().store.get(&view.kind.id, &there).is_none() {

@@ -60,7 +60,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use admission::{Hooks, NoHooks};
-pub use call::{Call, User, Verb};
+pub use call::{Call, Fence, User, Verb};
 pub use clock::VirtualClock;
 pub use install::{Routers, cluster_api, definitions, hosts, manifests, providers};
 pub use kinds::Service;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::call::Fence;
 use super::kinds::View;
 use super::status::Refusal;
 
@@ -46,6 +47,25 @@ impl Patch {
                 Err(Refusal::new(415, "UnsupportedMediaType", message).with_details(Map::new().into()))
             }
             _ => Err(Refusal::unsupported_media_type(&[JSON, MERGE, APPLY])),
+        }
+    }
+
+    /// What the patch insists on.
+    pub(super) fn fence(&self) -> Fence {
+        match self {
+            Self::Merge(patch) | Self::Strategic(patch) => Fence::of(patch),
+            Self::Json(patch) => {
+                let tests = patch.0.iter().filter_map(|operation| match operation {
+                    json_patch::PatchOperation::Test(test) => Some(test.path.as_str()),
+                    _ => None,
+                });
+                tests.fold(Fence::None, |fence, path| match path {
+                    "/metadata/resourceVersion" => Fence::Version,
+                    "/metadata/uid" => fence.max(Fence::Uid),
+                    _ => fence,
+                })
+            }
+            Self::Unfit => Fence::None,
         }
     }
 

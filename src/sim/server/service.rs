@@ -11,7 +11,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::{BoxError, Service};
 
-use super::call::{Call, Form, Query, Target, User, Verb, parse};
+use super::call::{Call, Fence, Form, Query, Target, User, Verb, parse};
 use super::delete::{DeleteOptions, Deleted};
 use super::kinds::View;
 use super::object::{list_of, present, read};
@@ -209,12 +209,16 @@ impl Shared {
             }
             Verb::Update => {
                 is_json(content_type)?;
-                let change = Change::Whole(read(view, body)?);
+                let body = read(view, body)?;
+                let call = &Call { fence: Fence::of(&body), ..call.clone() };
+                let change = Change::Whole(body);
                 let written = Box::pin(self.update(call, view, query, change)).await?;
                 Ok(Done::written(&written, form))
             }
             Verb::Patch => {
-                let change = Change::Patch(Patch::read(content_type.unwrap_or_default(), body, view)?);
+                let patch = Patch::read(content_type.unwrap_or_default(), body, view)?;
+                let call = &Call { fence: patch.fence(), ..call.clone() };
+                let change = Change::Patch(patch);
                 let written = Box::pin(self.update(call, view, query, change)).await?;
                 Ok(Done::written(&written, form))
             }
@@ -223,6 +227,7 @@ impl Shared {
                     return Err(Refusal::not_deletable(view.kind.named("")));
                 }
                 let options = DeleteOptions::read(body, query)?;
+                let call = &Call { fence: options.fence(), ..call.clone() };
                 let (deleted, wrote) = self.delete(call, view, &call.namespace, &call.name, &options)?;
                 let answer = match deleted {
                     Deleted::Gone(last) => success(call, view, meta::uid(&last)),
