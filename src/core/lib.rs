@@ -12,5 +12,6 @@ pub mod machine;
 pub mod machine_template;
 pub mod migration;
 pub mod placement;
+pub mod planted;
 pub mod ready;
 pub mod yaml;

@@ -11,6 +11,8 @@ use std::fmt;
 
 use capm3_api::infra::v1beta2::Metal3MachineSpec;
 
+use crate::planted::{Defect, sown};
+
 /// What a machine asks of its host.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
@@ -127,11 +129,13 @@ pub fn place<'a>(wanted: &Wanted<'_>, hosts: impl IntoIterator<Item = Host<'a>>,
 
 /// One host against the rules, in their order: the first that excludes it is the reason shown.
 pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
-    if host.consumer == Some(Consumer::Machine(wanted.machine)) {
+    let selected = wanted.selector.matches(host.labels) || !sown(Defect::OwnHostBySelector);
+    if host.consumer == Some(Consumer::Machine(wanted.machine)) && selected {
         return Verdict::Mine; // before every filter: labels or state may have changed since the claim (H-5)
     }
     let kept_for_us = host.reuse.is_some_and(|reuse| !reuse.is_empty()) && host.reuse == wanted.reuse;
     let held = match host.consumer {
+        Some(Consumer::Machine(_)) if sown(Defect::ConsumerOverwritten) => false,
         None => false,
         Some(Consumer::Cluster(name)) => !(kept_for_us && name == wanted.cluster), // H-9
         Some(Consumer::Machine(_) | Consumer::Foreign) => true,
@@ -142,12 +146,12 @@ pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
         (!wanted.selector.matches(host.labels), Reason::LabelsDiffer),
         (host.reuse.is_some() && !kept_for_us, Reason::KeptForAnother),
         (held, Reason::Claimed),
-        (host.deleting, Reason::Deleting),
-        (host.error, Reason::Error),
+        (host.deleting && !sown(Defect::BrokenHostClaimed), Reason::Deleting),
+        (host.error && !sown(Defect::BrokenHostClaimed), Reason::Error),
         (host.paused, Reason::Paused),
         (host.unhealthy, Reason::Unhealthy),
         (host.detached, Reason::Detached),
-        (!available && !kept_for_us, Reason::NotAvailable),
+        (!available && !kept_for_us && !sown(Defect::AnyStateClaimed), Reason::NotAvailable),
     ];
     match out.into_iter().find(|(excluded, _)| *excluded) {
         Some((_, reason)) => Verdict::Out(reason),

@@ -7,6 +7,7 @@ use capm3_api::names::finalizer;
 use capm3_core::data::template::{
     self, CREATE_FAILED, Claim, ClaimPlan, DELETE_FAILED, Observed, Plan, Step, answers, claim_status, templates_of,
 };
+use capm3_core::planted::{Defect, sown};
 use capm3_runtime::{Clock, Key, ListOptions, Next, Reader, Reconcile, WriteError, Writer, key_of};
 use futures::StreamExt;
 
@@ -167,7 +168,11 @@ impl Templates {
                 Step::Status(status) => {
                     let status = claim_status(&claim, status.clone(), self.clock.now());
                     let after = Metal3DataClaim { status: Some(status), ..Metal3DataClaim::clone(&claim) };
-                    patch_status(&self.writer, &*claim, &after).await.map(|patched| claim = Arc::new(patched))
+                    let stored = patch_status(&self.writer, &*claim, &after).await;
+                    if stored.is_err() && sown(Defect::ClaimStatusForgotten) {
+                        return Served::All;
+                    }
+                    stored.map(|patched| claim = Arc::new(patched))
                 }
                 Step::LetGo(data) => let_go(&self.writer, &**data, finalizer::DATA_CLAIM).await,
                 Step::Delete(data) => delete(&self.writer, &**data).await,

@@ -16,6 +16,7 @@ use capm3_core::ipam::pool::{
     AddressObject, Answer, CREATE_FAILED, NewAddress, Plan, Reason, Release, Serve, without_pool,
 };
 use capm3_core::ipam::table::{ClaimKey, Kind};
+use capm3_core::planted::{Defect, sown};
 use capm3_runtime::{Key, Next, Object, Preconditions, WriteError, key_of, merge_diff};
 use futures::StreamExt;
 use serde::Serialize;
@@ -227,8 +228,8 @@ impl Pools {
     /// The pool's status is the lock and carries its resourceVersion; claims are written by their uid.
     async fn patch_status<K: Object + Serialize>(&self, before: &K, after: &K) -> Result<Option<K>, PoolError> {
         let Some(patch) = merge_diff(before, after).map_err(PoolError::Write)? else { return Ok(None) };
-        let only_if =
-            if K::kind(&()) == IPPool::KIND { Preconditions::unchanged(before) } else { Preconditions::same(before) };
+        let reserves = K::kind(&()) == IPPool::KIND && !sown(Defect::ReservationUnconditional);
+        let only_if = if reserves { Preconditions::unchanged(before) } else { Preconditions::same(before) };
         match self.writer.patch_status(&key_of(before), patch, &only_if).await {
             Ok(object) => Ok(Some(object)),
             Err(error) => Err(PoolError::Write(error)),

@@ -8,6 +8,7 @@ use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_core::ipam::objects::{capi_claim, cluster_of_claim, pool_of_address, pool_of_capi_address};
 use capm3_core::ipam::pool::{AddressObject, Claim, Cluster, Needs, Observed, Pool, needs};
 use capm3_core::ipam::table::{ClaimKey, Kind};
+use capm3_core::planted::{Defect, sown};
 use capm3_runtime::{Key, ListOptions, Object};
 
 use super::{POOL, PoolError, Pools};
@@ -39,7 +40,7 @@ impl Pools {
             seed: self.dice.roll(),
             ..Observed::default()
         };
-        if observed.wants_addresses() {
+        if observed.wants_addresses() && !sown(Defect::TakenNameChosen) {
             observed.foreign_names = self.foreign_names(key, &pool.spec.name_prefix);
         }
         let needs = needs(&observed);

@@ -4,6 +4,7 @@ use capm3_api::foreign::{BareMetalHost, SecretMeta};
 use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3Machine};
 use capm3_api::names::label;
 use capm3_core::machine::{Action, Purpose, Version};
+use capm3_core::planted::{Defect, sown};
 use capm3_remote::Outcome;
 use capm3_runtime::{MetadataPatch, Preconditions, WriteError, key_of};
 use kube::core::ApiResource;
@@ -20,9 +21,11 @@ impl Machines {
                 let only_if = Preconditions::unchanged(&*world.machine);
                 self.writer.patch::<Metal3Machine>(key, patch.clone(), &only_if).await.map(drop)
             }
-            Action::Host { purpose: _, name, version, patch } => {
+            Action::Host { purpose, name, version, patch } => {
                 let host = key.sibling(name);
-                self.writer.patch::<BareMetalHost>(&host, patch.clone(), &unchanged(version)).await.map(drop)
+                let blind = sown(Defect::ClaimUnconditional) && matches!(purpose, Purpose::Claim { .. });
+                let only_if = if blind { Preconditions::none() } else { unchanged(version) };
+                self.writer.patch::<BareMetalHost>(&host, patch.clone(), &only_if).await.map(drop)
             }
             // One label, whoever else writes the Secret; the same write twice is the same.
             Action::LabelCredentials { name, cluster } => {

@@ -22,6 +22,7 @@ use capm3_api::infra::v1beta2::{
 };
 use capm3_api::names::label;
 use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Question, Report, Step};
+use capm3_core::planted::{Defect, sown};
 use capm3_remote::Workloads;
 use capm3_runtime::{
     Clock, Controller, Dice, Key, Next, Preconditions, ReadError, Reader, Reconcile, ReconcileError, Recorder, Retry,
@@ -181,6 +182,13 @@ impl Reconcile for Machines {
                 Step::Do(action) => match self.apply(&world, &action).await {
                     Ok(()) => {
                         self.tell(&world, &action);
+                        if matches!(action, Action::Machine { purpose: Purpose::Forget, .. }) {
+                            return Ok(Next::Done);
+                        }
+                        world.done(&action);
+                        self.refresh(&mut world);
+                    }
+                    Err(WriteError::Unknown(_)) if sown(Defect::LostAnswerIsSuccess) => {
                         if matches!(action, Action::Machine { purpose: Purpose::Forget, .. }) {
                             return Ok(Next::Done);
                         }

@@ -9,6 +9,7 @@ use capm3_api::names::{INFRA_GROUP, label};
 use capm3_core::host::{self, group_of};
 use capm3_core::machine::was_associated;
 use capm3_core::placement::Consumer;
+use capm3_core::planted::{Defect, sown};
 use capm3_remote::{News, Workloads};
 use capm3_runtime::{Change, Hub, Key, Queue, Store, key_of};
 
@@ -78,7 +79,7 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
         let key = change.key();
         let mut wake: Vec<_> = change.sides().filter_map(|host| holder(host)).collect();
         wake.extend(keys(&machines.by_index(BY_HOST, &key.to_string())));
-        if became_free(change) {
+        if became_free(change) && !sown(Defect::FreeHostWakesNobody) {
             wake.extend(keys(&machines.by_index(WITHOUT_HOST, &key.namespace)));
         }
         wake

@@ -18,6 +18,7 @@ use capm3_api::owner_reference;
 
 use super::pools::Pools;
 use super::render::{Address, Addresses};
+use crate::planted::{Defect, sown};
 
 /// A label value may not be longer; a claim is found by its owner all the same.
 const LONGEST_LABEL: usize = 63;
@@ -95,8 +96,10 @@ pub fn ensure(asking: &Asking<'_>, pools: &Pools, known: &Known) -> (Vec<Action>
             }
         }
     }
+    let left_out = sown(Defect::RenderedWithoutNewClaim) && !actions.is_empty();
     let outcome = match failure {
         Some(message) => Outcome::Failed(message),
+        None if left_out => Outcome::Delivered(addresses),
         None if addresses.len() == pools.len() => Outcome::Delivered(addresses),
         None => Outcome::NotYet,
     };
@@ -226,13 +229,15 @@ pub fn release(data: &Metal3Data, pools: &Pools, known: &Known) -> Vec<Release> 
 
     let metal3 = known.claims.values().filter_map(|claim| {
         let meta = &claim.metadata;
-        let ours = owns(data, meta) || by_label(meta) || by_name(meta, true);
+        let owned = owns(data, meta) && !sown(Defect::ReleaseByTemplate);
+        let ours = owned || by_label(meta) || by_name(meta, true);
         let (let_go, delete) = todo(meta);
         (ours && (let_go || delete)).then(|| Release::Metal3 { claim: claim.clone(), let_go, delete })
     });
     let capi = known.capi_claims.values().filter_map(|claim| {
         let meta = &claim.metadata;
-        let ours = owns(data, meta) || by_name(meta, false);
+        let owned = owns(data, meta) && !sown(Defect::ReleaseByTemplate);
+        let ours = owned || by_name(meta, false);
         let (let_go, delete) = todo(meta);
         (ours && (let_go || delete)).then(|| Release::Capi { claim: claim.clone(), let_go, delete })
     });
@@ -245,7 +250,8 @@ fn name(meta: &ObjectMeta) -> &str {
 
 fn owns(data: &Metal3Data, claim: &ObjectMeta) -> bool {
     let uid = data.metadata.uid.as_deref();
-    uid.is_some() && claim.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
+    sown(Defect::OldClaimReused)
+        || uid.is_some() && claim.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
 }
 
 fn has_finalizer(claim: &ObjectMeta) -> bool {

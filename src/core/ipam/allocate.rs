@@ -12,6 +12,7 @@ use capm3_api::ipam::v1alpha1::IPAddressCounts;
 
 use super::range::{Address, Interval};
 use super::table::{ClaimKey, Kind, Table};
+use crate::planted::{Defect, sown};
 
 /// What a pool has to give, parsed once per pass.
 #[derive(Debug, Clone, Default)]
@@ -184,7 +185,8 @@ impl Range {
         let gateway = self.gateway_address();
         loop {
             at = table.free_from(at).filter(|found| *found <= self.interval.last)?;
-            if Some(at) != gateway && !table.name_is_taken(kind, at) {
+            let reserved = Some(at) == gateway && !sown(Defect::GatewayGivenOut);
+            if !reserved && !table.name_is_taken(kind, at) {
                 return Some(at);
             }
             at = at.plus(1)?;

@@ -18,6 +18,7 @@ use super::pool::{AddressObject, Answer, Claim, Cluster, NewAddress, Pool, Reaso
 use super::range::{Address, Bounds, Interval};
 use super::table::{ClaimKey, Kind};
 use crate::conditions::Summary;
+use crate::planted::{Defect, sown};
 use crate::ready::{self, Told};
 
 /// Name of the pool that an IPClaim asks. A pool of another namespace is none of ours to serve (HI-4).
@@ -52,7 +53,9 @@ fn local<'a>(meta: &ObjectMeta, pool: &'a ObjectReference) -> Option<&'a str> {
 }
 
 fn our_pool(pool: Option<&ContractRef>) -> Option<&str> {
-    let ours = |pool: &&ContractRef| pool.api_group.as_deref() == Some(IPAM_GROUP) && pool.kind == IPPool::KIND;
+    let ours = |pool: &&ContractRef| {
+        (pool.api_group.as_deref() == Some(IPAM_GROUP) && pool.kind == IPPool::KIND) || sown(Defect::AnyPoolIsOurs)
+    };
     pool.filter(ours).map(|pool| pool.name.as_str()).filter(|name| !name.is_empty())
 }
 

@@ -17,6 +17,7 @@ use super::{
 use crate::conditions;
 use crate::host::{candidate, consumer_text};
 use crate::placement::{self, Placement, Selector, Verdict, Wanted};
+use crate::planted::{Defect, sown};
 
 /// M-32, with H-17 and H-33: only the name of the Secret makes bootstrap data.
 pub(super) fn wait_for_bootstrap(o: &Observed<'_>, r: &mut Report, owner: &Machine) -> Flow<()> {
@@ -70,7 +71,9 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
     if let Some(host) = o.own_host() {
         return Continue(host);
     }
-    if let Some(host) = o.held.first() {
+    if let Some(host) = o.held.first()
+        && !sown(Defect::OwnHostBySelector)
+    {
         return intend(o, owner, host); // before any selector (H-5)
     }
     let named = match host_name(o.machine) {
@@ -132,6 +135,9 @@ fn choose<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, wanted: &Wanted<
             match hosts.iter().find(|host| name(host) == chosen) {
                 Some(host) => {
                     secrets_before_claim(o, r, owner, host)?;
+                    if sown(Defect::ClaimBeforeIntent) {
+                        return claim(o, r, owner, host, false);
+                    }
                     return intend(o, owner, host);
                 }
                 None => format!("BareMetalHost {}/{chosen} is gone", o.namespace()),
@@ -153,7 +159,8 @@ fn intend<T>(o: &Observed<'_>, owner: &Machine, host: &BareMetalHost) -> Flow<T>
 fn own_changes(o: &Observed<'_>, owner: &Machine, host: Option<&BareMetalHost>) -> Option<Value> {
     let meta = &o.machine.metadata;
     let mut finalizers = meta.finalizers.clone().unwrap_or_default();
-    let finalizers = (!o.has_finalizer()).then(|| {
+    let late = sown(Defect::FinalizerAfterClaim) && o.own_host().is_none();
+    let finalizers = (!o.has_finalizer() && !late).then(|| {
         finalizers.push(finalizer::MACHINE.to_owned());
         json!(finalizers)
     });
@@ -180,7 +187,9 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
         return r.fail(rows::ASSOCIATE_FAILED, problem);
     }
     secrets_before_claim(o, r, owner, host)?;
-    if let Some(patch) = own_changes(o, owner, Some(host)) {
+    if let Some(patch) = own_changes(o, owner, Some(host))
+        && !sown(Defect::ClaimBeforeIntent)
+    {
         return act(Action::Machine { purpose: Purpose::Intend, patch });
     }
     let consumer = json!({

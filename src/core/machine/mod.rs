@@ -37,6 +37,7 @@ use serde_json::{Map, Value};
 use crate::conditions::{self, Board, Findings, Row};
 use crate::host::{self, MachineName};
 use crate::placement::SelectorError;
+use crate::planted::{Defect, sown};
 use crate::ready;
 
 pub use node::{Node, Nodes};
@@ -385,7 +386,7 @@ impl Report {
     pub fn status(&self, machine: &Metal3Machine, now: Timestamp) -> Metal3MachineStatus {
         let before = machine.status.clone().unwrap_or_default();
         let mut status = self.status.clone();
-        if self.findings.is_empty() && status == before {
+        if self.findings.is_empty() && status == before && !sown(Defect::StatusAlwaysStamped) {
             return before;
         }
         let mut deprecated = status.deprecated.take().unwrap_or_default();
@@ -401,7 +402,8 @@ impl Report {
         conditions::write(&mut board, &self.findings, &PARTS, &LEGACY_PARTS);
         let has_legacy = !v1beta1.conditions.is_empty();
         status.deprecated = has_legacy.then_some(deprecated);
-        if status != before || ready::is_stale(&machine.metadata, before.observed_generation) {
+        let stamped = sown(Defect::StatusAlwaysStamped);
+        if status != before || stamped || ready::is_stale(&machine.metadata, before.observed_generation) {
             status.observed_generation = machine.metadata.generation;
             status.last_updated = Some(Time(conditions::whole_second(now)));
         }
@@ -414,7 +416,11 @@ pub fn decide(o: &Observed<'_>) -> Decision {
     let mut report = Report { status: o.machine.status.clone().unwrap_or_default(), ..Report::default() };
     let (Continue(step) | Break(step)) = life(o, &mut report);
     let step = match step {
-        Step::Do(action) if action.decides_a_disk() && !o.answers.machine_is_live => Step::Ask(Question::MachineLive),
+        Step::Do(action)
+            if action.decides_a_disk() && !o.answers.machine_is_live && !sown(Defect::MachineNotLookedAt) =>
+        {
+            Step::Ask(Question::MachineLive)
+        }
         step => step,
     };
     Decision { step, report }
@@ -449,7 +455,7 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     associate::complete(o, r, owner, host)?;
     provision::wait_for_data(o, r)?;
     provision::host_spec(o, r, owner, host)?;
-    if o.is_settled() {
+    if o.is_settled() && !sown(Defect::ProvisionedFollowsNode) {
         return rest(Next::Done);
     }
     node::link(o, r, owner, host)

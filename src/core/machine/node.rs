@@ -17,6 +17,7 @@ use super::{
     rest, rows,
 };
 use crate::host;
+use crate::planted::{Defect, sown};
 
 /// The parts of a Node that identify it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +78,8 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     }
     let cloud_provider = has_cloud_provider(o);
     let by_hostname = !cloud_provider && !has_bootstrap_config(owner);
-    if o.is_provisioned() && o.provider_id().is_some() && !by_hostname {
+    let checked = sown(Defect::ProvisionedFollowsNode);
+    if o.is_provisioned() && o.provider_id().is_some() && !by_hostname && !checked {
         return rest(Next::Done); // the Machine's nodeRef wakes us
     }
     let nodes = match &o.answers.nodes {
@@ -108,6 +110,10 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     let labelled: Vec<_> = nodes.iter().filter(|node| node.labelled(label::HOST_UUID) == Some(uid)).collect();
     match labelled[..] {
         [] if by_hostname => by_default(o, r, nodes, &expected),
+        [] if checked => {
+            r.status.initialization = Some(Initialization { provisioned: Some(false) });
+            rest(Next::Done)
+        }
         [] => rest(Next::After(SAFETY_NET)), // a Node event wakes us
         [node] => name(o, r, node, &expected),
         [..] => {

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::ControlFlow::Continue;
 use super::{Action, Flow, Next, Observed, Purpose, Question, Report, SAFETY_NET, act, ask, host_name, rest, rows};
 use crate::host::{annotated, labelled};
+use crate::planted::{Defect, sown};
 
 /// Whether the pause of this host must carry a copy of its status that is not there yet.
 pub fn wants_host_status(host: &BareMetalHost) -> bool {
@@ -19,7 +20,8 @@ pub fn wants_host_status(host: &BareMetalHost) -> bool {
 
 /// Nothing but bookkeeping around the host happens while the cluster or the machine is paused.
 pub(super) fn stop_if_paused(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
-    let cluster_paused = o.cluster.is_some_and(|cluster| cluster.spec.paused == Some(true));
+    let cluster_paused =
+        o.cluster.is_some_and(|cluster| cluster.spec.paused == Some(true)) && !sown(Defect::PauseIgnored);
     let machine_paused = o.machine.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(annotation::PAUSED));
 
     let leaving = o.machine.metadata.deletion_timestamp.is_some();

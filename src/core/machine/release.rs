@@ -16,6 +16,7 @@ use super::{
     object, pause, rest, reuse, rows,
 };
 use crate::host::{self, annotated, labelled};
+use crate::planted::{Defect, sown};
 
 pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     // `clusterctl move` deletes what it has copied; the copy lives on (K-138).
@@ -28,14 +29,20 @@ pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     r.say(rows::DELETING, "");
 
     // The annotated host is one of them when it is ours.
-    if let Some(host) = o.held.first() {
+    let held = match o.host {
+        Some(named) if sown(Defect::ReleaseUnlooked) => Some(named),
+        _ if sown(Defect::HostByAnnotation) => o.own_host(),
+        _ => o.held.first().copied(),
+    };
+    if let Some(host) = held {
         clear(o, r, host)?;
         wait_until_wiped(o, r, host)?;
         dismiss_claim(o)?;
         unlabel_credentials(o, host)?;
         return release(o, host);
     }
-    if !o.answers.hosts_are_live {
+    let trusted = sown(Defect::CacheTrustedForDelete) || sown(Defect::HostByAnnotation);
+    if !o.answers.hosts_are_live && !trusted && !sown(Defect::ReleaseUnlooked) {
         return ask(Question::HostsLive); // H-6: the cache may not know yet what a claim wrote
     }
     dismiss_claim(o)?;
@@ -83,7 +90,7 @@ fn stays_on(fast_track: bool, host: &BareMetalHost) -> bool {
 }
 
 fn wait_until_wiped(o: &Observed<'_>, r: &mut Report, host: &BareMetalHost) -> Flow<()> {
-    if !host::is_letting_go(host) {
+    if !host::is_letting_go(host) || sown(Defect::ReleaseBeforeWiped) {
         return Continue(());
     }
     r.say(rows::DELETING, progress(o, host)); // H-50: waiting is no failure
@@ -102,7 +109,11 @@ fn dismiss_claim(o: &Observed<'_>) -> Flow<()> {
     let Some(claim) = o.claim else {
         let expected = o.machine.spec.data_template.is_some()
             || o.machine.status.as_ref().is_some_and(|s| s.rendered_data.is_some());
-        return if expected && !o.answers.claim_is_live { ask(Question::ClaimLive) } else { Continue(()) };
+        return if expected && !o.answers.claim_is_live && !sown(Defect::UncachedClaimIsGone) {
+            ask(Question::ClaimLive)
+        } else {
+            Continue(())
+        };
     };
     let meta = &claim.metadata;
     let foreign =

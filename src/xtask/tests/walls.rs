@@ -114,3 +114,32 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     assert!(!found.is_empty(), "no source below {folder}");
     found
 }
+
+/// The defects of `capm3_core::planted` are in no build but the simulator's own.
+#[test]
+fn nothing_that_ships_can_have_a_planted_defect() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(workspace())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut with = BTreeSet::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let features = package["features"].as_object().unwrap();
+        if features
+            .values()
+            .flat_map(|list| list.as_array().unwrap())
+            .any(|on| on.as_str().unwrap().contains("planted"))
+        {
+            with.insert(name);
+        }
+        assert!(features.get("default").is_none_or(|on| on == &Value::Array(Vec::new())), "{name}");
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let turned_on = dependency["features"].as_array().unwrap();
+            assert!(!turned_on.iter().any(|on| on == "planted"), "{name} turns planted on in {}", dependency["name"]);
+        }
+    }
+    assert_eq!(with, BTreeSet::from(["capm3-sim"]));
+}
