@@ -1,6 +1,7 @@
 //! The parts of the world that surround the providers, played well enough that a provider cannot tell.
 
 pub mod host;
+pub mod invariant;
 pub mod room;
 pub mod server;
 pub mod world;
