@@ -5,6 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::killed;
 use crate::kube::{Seen, wait_for};
 use crate::life::{BOUND, Life, consumer, image};
 use crate::site::*;
@@ -17,14 +18,21 @@ pub enum Further {
     LostAnnotation,
     Rollout,
     ControlPlanes,
+    Killed,
 }
 
 /// How many of them a run of the core scenarios includes.
 const SLICE: usize = 2;
 
 impl Further {
-    pub const ALL: [Further; 5] =
-        [Further::Pause, Further::PowerOff, Further::LostAnnotation, Further::Rollout, Further::ControlPlanes];
+    pub const ALL: [Further; 6] = [
+        Further::Pause,
+        Further::PowerOff,
+        Further::LostAnnotation,
+        Further::Rollout,
+        Further::ControlPlanes,
+        Further::Killed,
+    ];
 
     /// A slice that every commit moves on by one.
     pub fn slice(commits: usize) -> Vec<Further> {
@@ -40,6 +48,7 @@ impl Further {
             Further::LostAnnotation => "N-4 a machine that lost its annotation finds its host again and takes no other",
             Further::Rollout => "E-6 workers roll out to another Kubernetes version",
             Further::ControlPlanes => "E-3 control planes scale from one to three and back",
+            Further::Killed => "E-30 a machine comes and goes, both managers killed after each of their writes",
         }
     }
 
@@ -50,6 +59,7 @@ impl Further {
             Further::LostAnnotation => lost_annotation(life).await,
             Further::Rollout => rollout(life, cluster).await,
             Further::ControlPlanes => control_planes(life, cluster).await,
+            Further::Killed => killed::every_write(life, cluster).await,
         }
     }
 }

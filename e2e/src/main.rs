@@ -3,7 +3,7 @@
 //! Read in this order: [`supervisor`] (one process tree that leaves nothing behind), [`tools`] (the Go programs),
 //! [`management`] (the control plane), [`node`] (the kubelet and the container runtime whose containers are processes),
 //! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it):
-//! [`life`] and [`further`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests.
+//! [`life`], [`further`] and [`killed`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
@@ -17,6 +17,7 @@ mod further;
 mod gitops;
 mod hardware;
 mod issuer;
+mod killed;
 mod kube;
 mod life;
 mod lifecycle;
