@@ -1,0 +1,288 @@
+//! A machine gets its host: claimed once, found again after a crash, never taken from somebody else (M-30 to M-60, 9.4).
+
+use super::*;
+
+#[test]
+fn a_i_11_the_whole_host_in_one_claim() {
+    let mut world = World::new();
+    world.m3m().spec.image = Some(Image {
+        url: "http://192.0.2.1/i".to_owned(),
+        checksum: Some("http://192.0.2.1/i.sum".to_owned()),
+        checksum_type: Some("sha256".to_owned()),
+        disk_format: Some("qcow2".to_owned()),
+    });
+    assert_eq!(world.pass(), DONE);
+    let host = &world.hosts[0];
+    assert_eq!(host.spec.consumer_ref, consumer("m1"));
+    let image = host.spec.image.clone().unwrap();
+    assert_eq!(
+        (image.url.as_str(), image.checksum.as_deref(), image.checksum_type.as_deref(), image.format.as_deref()),
+        ("http://192.0.2.1/i", Some("http://192.0.2.1/i.sum"), Some("sha256"), Some("qcow2"))
+    );
+    assert_eq!(host.spec.user_data, Some(SecretRef::new("ns", "m1-bootstrap")));
+    assert_eq!(host.spec.online, Some(true));
+    assert_eq!(host::labelled(host, label::CLUSTER_NAME), Some("prod"));
+    assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), Some(""));
+    assert_eq!(world.writes, ["Intend", "Claim { reused: false } host-0", "credentials prod", "status"]);
+    let machine = world.machine.clone().unwrap();
+    assert_eq!(machine.metadata.finalizers, Some(vec![finalizer::MACHINE.to_owned()]));
+    assert_eq!(machine.metadata.annotations.unwrap()[annotation::HOST], "ns/host-0");
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+    assert_eq!(world.legacy("AssociateBMH"), Some(("True".to_owned(), None)));
+}
+
+#[test]
+fn a_i_12_a_hs_6_and_n_13_empty_members_of_the_image_are_not_sent() {
+    let mut world = World::new();
+    world.set_state(host_state::READY);
+    let image = world.m3m().spec.image.as_mut().unwrap();
+    (image.disk_format, image.checksum) = (Some(String::new()), Some(String::new()));
+    let machine = world.machine.clone().unwrap();
+    let mut status =
+        Metal3MachineStatus { user_data: Some(SecretRef::new("ns", "u")), ..Metal3MachineStatus::default() };
+    status.addresses.clear();
+    let answers = Answers::default();
+    let fields =
+        crate::machine::provision::missing(&world.observed(&machine, &answers, false), &world.hosts[0], &status);
+    assert_eq!(fields["image"], json!({ "url": "http://192.0.2.1/image.qcow2" }));
+    assert_eq!(world.pass(), DONE);
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+}
+
+#[test]
+fn n_6_the_finalizer_is_stored_before_the_host_is_touched() {
+    let mut world = World::new();
+    assert_eq!(world.pass_until(1), End::Crash);
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+    assert!(world.m3m().metadata.finalizers.iter().flatten().any(|f| f == finalizer::MACHINE));
+}
+
+#[test]
+fn n_4_and_n_5_crash_after_the_claim_the_same_host_is_found_again() {
+    let mut world = World::new();
+    world.hosts.push(host("host-1", host_state::AVAILABLE));
+    assert_eq!(world.pass_until(2), End::Crash);
+    world.m3m().metadata.annotations = None; // as if the intent had been lost
+    world.m3m().spec.host_selector = Some(HostSelector {
+        match_labels: [("nobody".to_owned(), "has-it".to_owned())].into(),
+        ..HostSelector::default()
+    });
+    assert_eq!(world.pass(), DONE);
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+    assert_eq!(world.hosts[1].spec.consumer_ref, None);
+
+    let mut world = World::new();
+    assert_eq!(world.pass_until(2), End::Crash);
+    world.m3m().metadata.annotations = None;
+    world.delete();
+    world.pass(); // clears
+    world.set_state(host_state::AVAILABLE);
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!((&world.hosts[0].spec.consumer_ref, &world.hosts[0].spec.image), (&None, &None));
+}
+
+#[test]
+fn n_2_a_host_that_another_takes_first_is_left_to_it() {
+    let mut world = World::new();
+    world.hosts.push(host("host-1", host_state::AVAILABLE));
+    assert_eq!(world.pass_until(1), End::Crash); // it goes for host-0
+    world.host().spec.consumer_ref = consumer("m2");
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m2"));
+    assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+    assert_eq!(world.m3m().metadata.annotations.as_ref().unwrap()[annotation::HOST], "ns/host-1");
+}
+
+#[test]
+fn n_3_a_host_that_was_handed_to_somebody_else_is_not_written() {
+    let mut world = World::running();
+    world.host().spec.consumer_ref = consumer("m2");
+    let before = world.hosts.clone();
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.hosts, before);
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+    assert_eq!(world.message(ASSOCIATE), "BareMetalHost ns/host-0 belongs to Metal3Machine ns/m2");
+}
+
+#[test]
+fn h_4_a_consumer_that_was_taken_away_is_set_again() {
+    let mut world = World::running();
+    world.host().spec.consumer_ref = None;
+    world.pass();
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn h_4_a_claim_that_was_refused_is_not_remembered_as_one() {
+    let mut world = World::new();
+    assert_eq!(world.pass_until(1), End::Crash); // the intent stands
+    let machine = world.machine.clone().unwrap();
+    let answers = Answers { machine_is_live: true, ..Answers::default() };
+    let mut decision = decide(&world.observed(&machine, &answers, false));
+    let Step::Do(action) = &decision.step else { panic!("{:?}", decision.step) };
+    decision.report.write_failed(action, false, "the webhook is down");
+    world.m3m().status = Some(decision.report.status(&machine, Timestamp::UNIX_EPOCH));
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+
+    world.host().spec.consumer_ref = consumer("m2");
+    world.hosts.push(host("host-1", host_state::AVAILABLE));
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m2"));
+    assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn i_7_a_disk_is_decided_on_only_for_a_machine_that_is_known_to_live() {
+    let mut claiming = World::new();
+    assert_eq!(claiming.pass_until(1), End::Crash); // the intent stands, from an earlier pass
+    let mut freed = World::running();
+    freed.host().spec.consumer_ref = None;
+    for world in [claiming, freed, World::leaving()] {
+        let machine = world.machine.clone().unwrap();
+        let step = |answers: &Answers| decide(&world.observed(&machine, answers, false)).step;
+        assert_eq!(step(&Answers::default()), Step::Ask(Question::MachineLive));
+        let answers = Answers { machine_is_live: true, ..Answers::default() };
+        let expected = |purpose: &Purpose| matches!(purpose, Purpose::Claim { .. } | Purpose::Clear);
+        assert!(matches!(step(&answers), Step::Do(Action::Host { purpose, .. }) if expected(&purpose)));
+    }
+}
+
+#[test]
+fn i_10_a_host_made_anew_under_a_provisioned_machine_is_not_deployed() {
+    let mut world = World::running();
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!(world.pass(), DONE);
+    world.join();
+    let mut anew = host("host-0", host_state::INSPECTING);
+    anew.metadata.uid = Some("uid-anew".to_owned());
+    anew.spec.online = Some(false);
+    world.hosts = vec![anew];
+    for _ in 0..2 {
+        assert_eq!(world.pass(), WAIT);
+        let host = &world.hosts[0];
+        assert_eq!((&host.spec.image, &host.spec.user_data, host.spec.online), (&None, &None, Some(true)));
+        assert_eq!(host.spec.consumer_ref, consumer("m1"), "nobody else takes it either");
+        world.says(METADATA, "False", "UpdateError");
+        world.set_state(host_state::AVAILABLE);
+    }
+    world.delete();
+    world.pass();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+}
+
+#[test]
+fn a_data_template_without_a_name_is_refused_before_anything_is_claimed() {
+    let mut world = World::new();
+    world.m3m().spec.data_template = Some(NamespacedRef::default());
+    assert_eq!(world.pass(), End::Rest(Next::Failed(Problem::TemplateUnnamed)));
+    assert_eq!((world.writes.as_slice(), world.claim), (["status".to_owned()].as_slice(), None));
+}
+
+#[test]
+fn a_as_3_and_4_no_host_is_a_condition_that_says_why() {
+    let mut world = World::new();
+    world.hosts.clear();
+    assert_eq!(world.pass(), WAIT);
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+    assert_eq!(world.message(ASSOCIATE), "no BareMetalHost in this namespace");
+    assert_eq!(
+        world.message("Ready").lines().next(),
+        Some("* AssociateBareMetalHost: no BareMetalHost in this namespace")
+    );
+
+    world.hosts.push(host("host-0", host_state::INSPECTING));
+    world.pass();
+    assert!(world.message(ASSOCIATE).contains("nearest is host-0 (not available yet)"));
+    world.set_state(host_state::AVAILABLE);
+    assert_eq!(world.pass(), DONE);
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+}
+
+#[test]
+fn a_mf_7_and_a_h_16_a_selector_that_cannot_be_is_an_error() {
+    let mut world = World::new();
+    let wrong = HostSelectorRequirement { key: "k".to_owned(), operator: "near".to_owned(), values: Vec::new() };
+    world.m3m().spec.host_selector = Some(HostSelector { match_expressions: vec![wrong], ..HostSelector::default() });
+    assert!(matches!(world.pass(), End::Rest(Next::Failed(Problem::Selector(_)))));
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+    assert_eq!(world.legacy("AssociateBMH").unwrap().1.as_deref(), Some("AssociateBMHFailed"));
+}
+
+#[test]
+fn a_mf_5_a_kept_host_is_taken_and_remembered_as_such() {
+    let mut world = World::new();
+    let mut set = MachineSet::named("ns", "set");
+    set.metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineDeployment", "test1")]);
+    world.machine_set = Some(set);
+    let mut kept = host("host-9", host_state::AVAILABLE);
+    kept.metadata.labels = Some([(label::NODE_REUSE.to_owned(), "md-test1".to_owned())].into());
+    kept.spec.consumer_ref = Some(ObjectReference {
+        api_version: Some("cluster.x-k8s.io/v1beta1".to_owned()),
+        kind: Some("Cluster".to_owned()),
+        namespace: Some("ns".to_owned()),
+        name: Some("prod".to_owned()),
+        uid: Some("uid-prod".to_owned()),
+        ..ObjectReference::default()
+    });
+    world.hosts.push(kept);
+    assert_eq!(world.pass(), DONE);
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostViaNodeReuseSuccess");
+    assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+    assert_eq!(host::labelled(&world.hosts[1], label::NODE_REUSE), None, "A-S-16");
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+    world.pass();
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostViaNodeReuseSuccess");
+}
+
+#[test]
+fn a_h_2_a_kept_host_that_is_not_ready_is_named() {
+    let mut world = World::new();
+    let mut set = MachineSet::named("ns", "set");
+    set.metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineDeployment", "test1")]);
+    world.machine_set = Some(set);
+    let mut kept = host("host-9", host_state::DEPROVISIONING);
+    kept.metadata.labels = Some([(label::NODE_REUSE.to_owned(), "md-test1".to_owned())].into());
+    world.hosts.push(kept);
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(ASSOCIATE), "kept for reuse and not available yet: host-9");
+}
+
+#[test]
+fn m_44_a_missing_bmc_secret_is_named_and_waited_for() {
+    let mut world = World::new();
+    world.credentials = Credentials::Missing;
+    assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
+    assert_eq!(world.message(ASSOCIATE), "Secret ns/host-0-bmc of BareMetalHost ns/host-0 does not exist");
+    world.credentials = Credentials::Labelled(None);
+    assert_eq!(world.pass(), DONE);
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+}
+
+#[test]
+fn a_as_5_a_claim_without_annotation_is_finished() {
+    let mut world = World::new();
+    world.host().spec.consumer_ref = consumer("m1");
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())));
+    assert_eq!(world.m3m().metadata.annotations.as_ref().unwrap()[annotation::HOST], "ns/host-0");
+}
+
+#[test]
+fn a_s_11_and_14_the_annotation_always_names_the_machines_own_namespace() {
+    let mut world = World::running();
+    world.annotate(annotation::HOST, "elsewhere/host-0");
+    world.pass();
+    assert_eq!(world.m3m().metadata.annotations.as_ref().unwrap()[annotation::HOST], "ns/host-0");
+}
+
+#[test]
+fn m_12_the_failure_domain_follows_the_machine() {
+    let mut world = World::new();
+    world.owner().spec.failure_domain = Some("rack-1".to_owned());
+    world.pass();
+    assert_eq!(world.m3m().spec.failure_domain.as_deref(), Some("rack-1"));
+    world.owner().spec.failure_domain = None;
+    world.pass();
+    assert_eq!(world.m3m().spec.failure_domain, None);
+}

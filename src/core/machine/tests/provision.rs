@@ -1,0 +1,287 @@
+//! What the host is to run, and the data it boots with (M-70 to M-85).
+
+use super::*;
+
+#[test]
+fn a_u_1_bootstrap_data_wins_over_the_users_own() {
+    let mut world = World::new();
+    world.m3m().spec.user_data = Some(SecretRef::named("mine"));
+    world.pass();
+    assert_eq!(world.status().user_data, Some(SecretRef::new("ns", "m1-bootstrap")));
+    assert_eq!(world.m3m().spec.user_data, Some(SecretRef::named("mine")), "H-18");
+}
+
+#[test]
+fn a_u_3_a_hs_1_and_a_md_6_no_reference_leaves_the_namespace() {
+    let foreign = Some(SecretRef::new("elsewhere", "s"));
+    let cases: [fn(&mut Metal3Machine, Option<SecretRef>); 3] =
+        [|m, s| m.spec.user_data = s, |m, s| m.spec.meta_data = s, |m, s| m.spec.network_data = s];
+    for set in cases {
+        let mut world = World::new();
+        set(world.m3m(), foreign.clone());
+        assert!(matches!(world.pass(), End::Rest(Next::Failed(Problem::ForeignNamespace { .. }))));
+        assert_eq!(world.hosts[0].spec.consumer_ref, None);
+        assert!(world.message(ASSOCIATE).contains("s in namespace elsewhere"));
+    }
+    let mut world = World::new();
+    world.m3m().spec.data_template = Some(NamespacedRef::new("elsewhere", "t"));
+    assert!(matches!(world.pass(), End::Rest(Next::Failed(Problem::ForeignNamespace { .. }))));
+}
+
+#[test]
+fn m_71_a_machine_without_an_image_takes_no_host() {
+    let mut world = World::new();
+    world.m3m().spec.image = None;
+    assert_eq!(world.pass(), End::Rest(Next::Failed(Problem::NothingToDeploy)));
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+}
+
+#[test]
+fn a_hs_3_a_deploy_step_takes_the_place_of_an_image() {
+    let mut world = World::new();
+    world.m3m().spec.image = None;
+    world.m3m().spec.custom_deploy = Some(CustomDeploy { method: "install".to_owned() });
+    world.pass();
+    assert_eq!(world.hosts[0].spec.custom_deploy, Some(CustomDeploy { method: "install".to_owned() }));
+    assert_eq!(world.hosts[0].spec.image, None);
+}
+
+#[test]
+fn a_hs_4_and_5_what_a_host_runs_is_not_replaced() {
+    let mut world = World::new();
+    world.host().spec.image = Some(from(json!({ "url": "http://192.0.2.1/other" })));
+    world.host().spec.consumer_ref = consumer("m1");
+    world.host().spec.online = Some(false);
+    world.pass();
+    let host = &world.hosts[0];
+    assert_eq!(host.spec.image.as_ref().unwrap().url, "http://192.0.2.1/other");
+    assert_eq!((&host.spec.user_data, &host.spec.meta_data, host.spec.online), (&None, &None, Some(true)));
+}
+
+#[test]
+fn n_12_the_users_network_data_goes_with_the_image() {
+    let mut world = World::new();
+    world.m3m().spec.network_data = Some(SecretRef::named("net"));
+    world.pass();
+    assert_eq!(world.hosts[0].spec.network_data, Some(SecretRef::new("ns", "net")));
+    assert_eq!(world.writes.iter().filter(|write| write.ends_with("host-0")).count(), 1);
+    assert_eq!(world.status().network_data, Some(SecretRef::new("ns", "net")), "A-MD-2");
+}
+
+const LOOK_AGAIN: End = End::Rest(Next::After(NO_EVENT));
+
+#[test]
+fn m_35_a_missing_secret_is_named_before_a_host_is_claimed() {
+    for field in ["spec.metaData", "spec.networkData"] {
+        for mut world in [World::new(), World::with_template()] {
+            let spec = &mut world.m3m().spec;
+            let reference = if field == "spec.metaData" { &mut spec.meta_data } else { &mut spec.network_data };
+            *reference = Some(SecretRef::named("later"));
+            assert_eq!(world.pass(), LOOK_AGAIN);
+            assert_eq!(world.writes, ["status"]);
+            world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
+            assert_eq!(world.message(METADATA), format!("Secret ns/later ({field}) does not exist"));
+            let legacy = Some(("False".to_owned(), Some("AssociateM3MetaDataFailed".to_owned())));
+            assert_eq!(world.legacy("KubernetesNodeReady"), legacy);
+            world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+            assert_eq!(world.pass(), LOOK_AGAIN);
+            assert_eq!(world.writes, ["status"], "the same words are not written again");
+
+            world.secrets.insert("later".to_owned());
+            world.pass();
+            world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+            world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+            assert_eq!(world.legacy("KubernetesNodeReady"), None);
+        }
+    }
+}
+
+#[test]
+fn m_35_a_secret_that_vanishes_before_the_data_is_rendered_keeps_the_image_back() {
+    let mut world = World::with_template();
+    world.m3m().spec.network_data = Some(SecretRef::named("net"));
+    assert_eq!(world.pass(), WAIT);
+    world.render();
+    world.secrets.clear();
+    assert_eq!(world.pass(), LOOK_AGAIN);
+    assert_eq!(world.message(METADATA), "Secret ns/net (spec.networkData) does not exist");
+    assert_eq!((&world.hosts[0].spec.image, &world.hosts[0].spec.network_data), (&None, &None));
+    world.secrets.insert("net".to_owned());
+    world.pass();
+    assert_eq!(world.hosts[0].spec.network_data, Some(SecretRef::new("ns", "net")));
+    world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+}
+
+/// Bootstrap data is not looked for, nor what is rendered for this very machine, nor what a host has been given.
+#[test]
+fn a_u_2_only_secrets_that_the_user_names_are_looked_for() {
+    let mut world = World::with_template();
+    world.secrets.clear();
+    world.m3m().spec.user_data = Some(SecretRef::named("mine"));
+    world.m3m().spec.meta_data = Some(SecretRef::named("m1-metadata"));
+    assert_eq!(world.pass(), WAIT);
+    world.render();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.user_data, Some(SecretRef::new("ns", "m1-bootstrap")));
+    world.m3m().spec.network_data = Some(SecretRef::named("later"));
+    assert_eq!(world.pass(), DONE);
+}
+
+#[test]
+fn m_71_cleaning_mode_and_power_are_kept_up() {
+    let mut world = World::running();
+    world.m3m().spec.automated_cleaning_mode = Some("disabled".to_owned());
+    world.host().spec.online = Some(false);
+    world.pass();
+    assert_eq!(world.hosts[0].spec.automated_cleaning_mode.as_deref(), Some("disabled"));
+    assert_eq!(world.hosts[0].spec.online, Some(true));
+}
+
+#[test]
+fn a_as_6_and_a_md_4_with_a_template_the_claim_comes_before_the_image() {
+    let mut world = World::with_template();
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.hosts[0].spec.image, None);
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
+    let claim = world.claim.clone().unwrap();
+    assert_eq!(claim.metadata.name.as_deref(), Some("m1"));
+    let finalizers = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
+    assert_eq!(claim.metadata.finalizers, Some(finalizers.into()));
+    assert_eq!(claim.metadata.labels, world.m3m().metadata.labels);
+    assert_eq!(claim.spec.template, Some(NamespacedRef::new("ns", "template")));
+    let owners = claim.metadata.owner_references.unwrap();
+    assert_eq!((owners.len(), owners[0].controller, owners[0].block_owner_deletion), (1, Some(true), None));
+    world.says(DATA, "False", "WaitingForMetal3Data");
+    assert_eq!(world.m3m().spec.data_template, Some(NamespacedRef::new("ns", "template")), "M-80 step 3");
+}
+
+#[test]
+fn a_as_7_and_a_md_14_rendered_data_and_image_go_in_one_write() {
+    let mut world = World::with_template();
+    world.pass();
+    world.render();
+    world.writes.clear();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.writes, ["Provision host-0", "status"]);
+    let host = &world.hosts[0];
+    assert!(host.spec.image.is_some());
+    assert_eq!(host.spec.meta_data, Some(SecretRef::new("ns", "m1-metadata")));
+    assert_eq!(host.spec.network_data, Some(SecretRef::new("ns", "m1-networkdata")));
+    world.says(DATA, "True", "Metal3DataSecretsReady");
+}
+
+#[test]
+fn k_29_a_machine_is_ready_when_it_runs_and_not_before() {
+    let mut world = World::with_template();
+    world.pass();
+    world.render();
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "False", "NotReady");
+    assert!(world.message("Ready").contains("BareMetalHost ns/host-0"), "{}", world.message("Ready"));
+    assert_eq!(world.legacy("Ready"), Some(("False".to_owned(), Some("WaitingForBareMetalHost".to_owned()))));
+
+    world.set_state(host_state::PROVISIONED);
+    world.nodes = Nodes::Connecting;
+    world.writes.clear();
+    world.pass();
+    assert_eq!(world.writes, [""; 0], "the same words, so no write");
+
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "True", "Ready");
+    assert_eq!(world.message("Ready"), "");
+    assert_eq!(world.legacy("Ready"), Some(("True".to_owned(), None)));
+}
+
+#[test]
+fn k_29_without_a_template_the_host_is_named_too() {
+    let mut world = World::new();
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "False", "NotReady");
+    assert!(world.message("Ready").contains("BareMetalHost ns/host-0"), "{}", world.message("Ready"));
+}
+
+#[test]
+fn a_md_10_to_13_each_thing_that_is_missing_is_named() {
+    let mut world = World::with_template();
+    world.pass();
+    assert_eq!(world.message(DATA), "Metal3DataClaim ns/m1 has no Metal3Data yet");
+
+    world.claim.as_mut().unwrap().status = Some(from(json!({ "errorMessage": "template not found" })));
+    world.pass();
+    assert_eq!(world.message(DATA), "Metal3DataClaim ns/m1: template not found");
+
+    world.render();
+    let mut data = world.data.take();
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(DATA), "Metal3Data ns/template-0 does not exist");
+    assert_eq!(world.status().rendered_data, Some(NamespacedRef::new("ns", "template-0")));
+
+    data.as_mut().unwrap().status = Some(from(json!({ "errorMessage": "IPPool ns/pool is exhausted" })));
+    world.data = data;
+    assert_eq!(world.pass(), WAIT);
+    world.says(DATA, "False", "WaitingForMetal3Data");
+    assert_eq!(world.message(DATA), "Metal3Data ns/template-0: IPPool ns/pool is exhausted");
+    assert_eq!(world.message("Ready"), "* Metal3DataReady: Metal3Data ns/template-0: IPPool ns/pool is exhausted");
+
+    let data = world.data.as_mut().unwrap();
+    data.status = Some(from(json!({ "ready": true })));
+    (data.spec.meta_data, data.spec.network_data) = (None, None);
+    assert_eq!(world.pass(), DONE);
+    assert_eq!((world.status().meta_data, world.status().network_data), (None, None), "A-MD-13");
+}
+
+#[test]
+fn a_claim_that_is_about_to_be_answered_is_not_worth_a_write() {
+    let mut world = World::with_template();
+    assert_eq!(world.pass_until(3), End::Crash); // intent, claim of the host, claim of the data
+    world.claim.as_mut().unwrap().metadata.creation_timestamp = Some(Time(Timestamp::from_second(3598).unwrap()));
+    world.writes.clear();
+    assert_eq!(world.pass(), End::Rest(Next::After(JUST_CREATED)));
+    assert_eq!(world.writes, [""; 0]);
+
+    let mut failing = world.clone();
+    failing.claim.as_mut().unwrap().status = Some(from(json!({ "errorMessage": "template not found" })));
+    assert_eq!(failing.pass(), WAIT);
+    assert_eq!(failing.message(DATA), "Metal3DataClaim ns/m1: template not found");
+
+    world.render();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.writes, ["credentials prod", "Provision host-0", "status"]);
+}
+
+#[test]
+fn d_25_the_users_own_secret_wins_over_a_rendered_one() {
+    let mut world = World::with_template();
+    world.m3m().spec.meta_data = Some(SecretRef::named("own"));
+    world.pass();
+    world.render();
+    world.pass();
+    assert_eq!(world.hosts[0].spec.meta_data, Some(SecretRef::new("ns", "own")));
+    assert_eq!(world.hosts[0].spec.network_data, Some(SecretRef::new("ns", "m1-networkdata")));
+}
+
+#[test]
+fn a_md_1_and_7_without_a_template_nothing_is_claimed() {
+    let mut world = World::new();
+    world.pass();
+    assert_eq!(world.claim, None);
+    assert_eq!(world.condition(DATA), None);
+}
+
+#[test]
+fn h_48_the_claim_of_an_earlier_machine_is_waited_out() {
+    let mut world = World::with_template();
+    let mut claim = Metal3DataClaim::named("ns", "m1");
+    claim.metadata.owner_references =
+        Some(vec![OwnerReference { uid: "another".to_owned(), ..reference("g", "Metal3Machine", "m1") }]);
+    world.claim = Some(claim);
+    assert_eq!(world.pass(), WAIT);
+    world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
+    assert_eq!(world.legacy("KubernetesNodeReady").unwrap().1.as_deref(), Some("AssociateM3MetaDataFailed"));
+
+    world.claim = None; // N-17
+    world.pass();
+    world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+    assert_eq!(world.legacy("KubernetesNodeReady"), None);
+}

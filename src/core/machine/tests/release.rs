@@ -1,0 +1,213 @@
+//! Letting go: wiped first, then released or kept for the owner's next machine, and nothing of ours stays (M-100 to M-110).
+
+use super::*;
+
+#[test]
+fn a_i_20_a_machine_without_a_host_goes_at_once() {
+    let mut world = World::new();
+    world.m3m().metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+    world.delete();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts, World::new().hosts, "A-D-9");
+}
+
+#[test]
+fn a_i_21_a_d_1_a_d_13_and_a_mf_14_the_host_is_wiped_before_it_is_released() {
+    let mut world = World::leaving();
+    assert_eq!(world.pass(), WAIT);
+    let host = &world.hosts[0];
+    assert_eq!((&host.spec.image, &host.spec.user_data, host.spec.online), (&None, &None, Some(false)));
+    assert_eq!(host.spec.consumer_ref, consumer("m1"));
+    world.says(METADATA, "False", "Deleting"); // H-50
+    assert_eq!(world.message(METADATA), "waiting for BareMetalHost ns/host-0 to be deprovisioned");
+    assert_eq!(world.legacy("KubernetesNodeReady").unwrap().1.as_deref(), Some("Deleting"));
+    assert_eq!(world.writes, ["Clear host-0", "status"]);
+    world.writes.clear();
+    world.set_state(host_state::DEPROVISIONING); // A-D-3
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.writes, [""; 0]);
+}
+
+#[test]
+fn a_d_2_6_10_and_n_14_a_wiped_host_is_released() {
+    for state in ["", host_state::UNMANAGED, host_state::AVAILABLE, host_state::READY] {
+        let mut world = World::cleared(state);
+        assert_eq!(world.pass(), End::Gone, "{state:?}");
+        let host = &world.hosts[0];
+        assert_eq!(host.spec.consumer_ref, None);
+        assert_eq!(host::labelled(host, label::CLUSTER_NAME), None);
+        assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), None);
+        assert_eq!(world.credentials, Credentials::Labelled(None));
+        assert_eq!(world.writes, ["credentials", "Release { reserved: false } host-0", "Forget"]);
+    }
+}
+
+#[test]
+fn a_d_11_our_pause_goes_with_the_release() {
+    let mut world = World::cleared(host_state::AVAILABLE);
+    world.annotate_host(annotation::HOST_PAUSED, "metal3.io/capm3");
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.host_annotation(annotation::HOST_PAUSED), None);
+}
+
+#[test]
+fn a_d_12_no_labels_no_trouble() {
+    let mut world = World::cleared(host_state::AVAILABLE);
+    world.host().metadata.labels = None;
+    world.credentials = Credentials::Missing;
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+}
+
+#[test]
+fn a_d_8_a_host_of_somebody_else_is_left_alone() {
+    let mut world = World::leaving();
+    world.host().spec.consumer_ref = consumer("m2");
+    let before = world.hosts.clone();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts, before);
+}
+
+#[test]
+fn a_d_13_to_16_the_power_of_a_host_that_is_let_go() {
+    // (fast track, cleaning mode, disable power off) -> online
+    let cases = [
+        (false, Some("metadata"), false, false),
+        (false, Some("disabled"), false, false),
+        (true, Some("metadata"), false, true),
+        (true, None, false, true),
+        (true, Some("disabled"), false, false),
+        (false, Some("disabled"), true, true),
+        (true, Some("disabled"), true, true),
+        (false, None, true, true),
+    ];
+    for (fast_track, cleaning, stays, online) in cases {
+        let mut world = World::leaving();
+        world.fast_track = fast_track;
+        world.host().spec.automated_cleaning_mode = cleaning.map(str::to_owned);
+        world.host().spec.disable_power_off = Some(stays);
+        assert_eq!(world.pass(), WAIT);
+        assert_eq!(world.hosts[0].spec.online, Some(online), "{fast_track} {cleaning:?} {stays}");
+    }
+}
+
+#[test]
+fn a_md_18_n_10_and_h_32_rendered_data_goes_after_the_wipe() {
+    let mut world = World::with_template();
+    world.pass();
+    world.render();
+    world.pass();
+    world.set_state(host_state::PROVISIONED);
+    world.delete();
+    world.writes.clear();
+    assert_eq!(world.pass(), WAIT);
+    let host = &world.hosts[0];
+    assert_eq!((&host.spec.meta_data, &host.spec.network_data), (&None, &None));
+    assert!(world.claim.is_some(), "addresses are kept while the old system runs");
+    world.set_state(host_state::AVAILABLE);
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.claim, None);
+    let after = world.writes.iter().skip(2).map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(after, ["DropClaim", "DeleteClaim", "credentials", "Release { reserved: false } host-0", "Forget"]);
+}
+
+#[test]
+fn n_11_a_machine_that_lost_its_status_still_takes_everything_off() {
+    let mut world = World::with_template();
+    world.pass();
+    world.render();
+    world.pass();
+    world.set_state(host_state::PROVISIONED);
+    world.m3m().status = None;
+    world.delete();
+    world.pass();
+    let spec = &world.hosts[0].spec;
+    assert_eq!((&spec.image, &spec.user_data, &spec.meta_data, &spec.network_data), (&None, &None, &None, &None));
+}
+
+#[test]
+fn n_7_and_k_147_deletion_needs_neither_machine_nor_cluster() {
+    let cases: [fn(&mut World); 4] = [
+        |world| world.cluster = None,
+        |world| world.infrastructure = None,
+        |world| world.cluster.as_mut().unwrap().status = None,
+        |world| (world.owner, world.cluster) = (None, None),
+    ];
+    for remove in cases {
+        let mut world = World::leaving();
+        remove(&mut world);
+        assert_eq!(world.pass(), WAIT);
+        world.set_state(host_state::AVAILABLE);
+        assert_eq!(world.pass(), End::Gone);
+        assert_eq!(world.hosts[0].spec.consumer_ref, None);
+        assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), None);
+        assert_eq!(world.credentials, Credentials::Labelled(None));
+    }
+}
+
+#[test]
+fn k_138_and_k_150_what_is_moved_or_paused_is_not_undone() {
+    let mut world = World::leaving();
+    world.pause(true);
+    assert_eq!(world.pass(), WAIT);
+    assert!(world.hosts[0].spec.image.is_some());
+
+    let mut world = World::leaving();
+    world.cluster = None;
+    world.annotate(annotation::DELETE_FOR_MOVE, "");
+    assert_eq!(world.pass(), DONE);
+    assert!(world.hosts[0].spec.image.is_some());
+}
+
+#[test]
+fn a_host_that_cannot_be_wiped_says_so() {
+    let mut world = World::cleared(host_state::DEPROVISIONING);
+    world.host().status.get_or_insert_default().error_message = Some("disk is stuck".to_owned());
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(METADATA), "BareMetalHost ns/host-0 is not deprovisioned: disk is stuck");
+}
+
+#[test]
+fn a_d_17_and_19_a_host_is_kept_for_its_owner() {
+    for (control_plane, label_value) in [(false, "md-test1"), (true, "cp-test1")] {
+        let mut world = reusing(control_plane);
+        assert_eq!(world.pass(), End::Gone);
+        let consumer = world.hosts[0].spec.consumer_ref.clone().unwrap();
+        assert_eq!(
+            (consumer.kind.as_deref(), consumer.api_version.as_deref(), consumer.name.as_deref()),
+            (Some("Cluster"), Some("cluster.x-k8s.io/v1beta2"), Some("prod")),
+            "M-107"
+        );
+        assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), Some(label_value));
+    }
+}
+
+#[test]
+fn m_107_and_n_25_no_flag_no_owner_no_cluster_no_reuse() {
+    let cases: [fn(&mut World); 5] = [
+        |world| world.node_reuse = Some(false),
+        |world| world.node_reuse = None,
+        |world| world.machine_set.as_mut().unwrap().metadata.owner_references = None,
+        |world| world.cluster.as_mut().unwrap().metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)),
+        |world| world.cluster = None,
+    ];
+    for change in cases {
+        let mut world = reusing(false);
+        change(&mut world);
+        assert_eq!(world.pass(), End::Gone);
+        assert_eq!(world.hosts[0].spec.consumer_ref, None);
+        assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), None);
+    }
+}
+
+#[test]
+fn a_mf_12_and_13_a_failed_write_shows_under_its_reason() {
+    let mut report = Report::default();
+    let version = Version::default();
+    report.write_failed(&Action::DeleteClaim { version: version.clone() }, false, "no");
+    assert_eq!(report.findings.get(METADATA).unwrap().row.reason, "DisassociateM3MetaDataFailed");
+    let release = Purpose::Release { reserved: false };
+    let action = Action::Host { purpose: release, name: "h".to_owned(), version, patch: json!({}) };
+    report.write_failed(&action, false, "no");
+    assert_eq!(report.findings.get(METADATA).unwrap().row, rows::DELETION_FAILED);
+}
