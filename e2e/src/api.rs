@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -16,6 +15,7 @@ use serde_json::json;
 use crate::bed::HOST_CRDS;
 use crate::console::Console;
 use crate::kube::{Seen, apply, documents, wait_for};
+use crate::life::BOUND;
 use crate::management;
 use crate::paths::Paths;
 use crate::pki::Authority;
@@ -63,7 +63,7 @@ async fn define(client: &Client, paths: &Paths, tools: &Tools) -> Result<()> {
             apply(client, &definition.to_string()).await?;
         }
     }
-    wait_for("the definitions to be established", Duration::from_secs(30), async || {
+    wait_for("the definitions to be established", BOUND, async || {
         let all = Api::<CustomResourceDefinition>::all(client.clone()).list(&ListParams::default()).await?;
         let waiting: Vec<_> = all
             .items

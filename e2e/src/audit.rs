@@ -59,6 +59,21 @@ pub fn requests(log: &Path, from: Timestamp, to: Timestamp) -> Result<Requests> 
     Ok(count(entries, from, to))
 }
 
+/// When the first object of a resource was created after an instant, by whomever.
+pub fn first_creation(log: &Path, resource: &str, after: Timestamp) -> Result<Option<Timestamp>> {
+    let file = File::open(log).with_context(|| format!("open {}", log.display()))?;
+    for line in BufReader::new(file).lines() {
+        let line = line?;
+        if let (true, Ok(entry)) = (line.contains(resource), serde_json::from_str::<Entry>(&line))
+            && entry.creates(resource)
+            && entry.request_received_timestamp >= after
+        {
+            return Ok(Some(entry.request_received_timestamp));
+        }
+    }
+    Ok(None)
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -145,6 +160,13 @@ fn cache_fills(entries: &[(Manager, Entry)]) -> Vec<usize> {
 }
 
 impl Entry {
+    /// Whether it has made an object: one that was applied and not there before is made with code 201, too.
+    fn creates(&self, resource: &str) -> bool {
+        let made = self.response_status.as_ref().is_some_and(|status| status.code == 201);
+        let object = self.object_ref.as_ref().filter(|object| object.subresource.is_none());
+        made && object.is_some_and(|object| object.resource == resource)
+    }
+
     fn name(&self) -> String {
         let mut name = match &self.object_ref {
             Some(Object { resource, subresource: Some(sub) }) => format!("{} {resource}/{sub}", self.verb),
@@ -187,6 +209,14 @@ mod tests {
         let expected = BTreeMap::from([("get secrets".to_owned(), 1), ("patch ippools 409".to_owned(), 1)]);
         assert_eq!(requests.counted[&Manager::Ipam], expected);
         assert_eq!(requests.total(), 2);
+    }
+
+    #[test]
+    fn an_object_is_made_by_create_or_by_apply() {
+        let creates = |verb: &str, resource: &str, code: u16| entry(1, verb, "/", resource, code).1.creates("machines");
+        assert!(creates("create", "machines", 201) && creates("patch", "machines", 201));
+        assert!(!creates("patch", "machines", 200) && !creates("create", "machines", 409));
+        assert!(!creates("create", "machinesets", 201));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use ::kube::Client;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
 use crate::audit::{self, Requests};
@@ -13,7 +13,7 @@ use crate::gitops::Readers;
 use crate::paths::Paths;
 use crate::pki::Authority;
 use crate::programs::Programs;
-use crate::summary::{Counted, Figures, Window};
+use crate::summary::{Counted, Created, Figures, Window};
 use crate::tools::Tools;
 use crate::{hardware, issuer, kube, management, managers, node, releases};
 
@@ -67,12 +67,21 @@ impl Bed {
         audit::requests(&self.paths.audit_log(), from, to)
     }
 
-    pub fn figures(&self, created: Window, deleted: Option<Window>, idle: Option<Window>) -> Result<Figures> {
+    /// What the cluster cost that was created at `from`: until its first Machine was there, and from then on until now.
+    pub fn since(&self, from: Timestamp, machines: usize) -> Result<Created> {
+        let to = self.audit_mark();
+        let first =
+            audit::first_creation(&self.paths.audit_log(), "machines", from)?.context("no Machine was created")?;
+        Ok(Created { cluster: Window { from, to: first, machines }, machines: Window { from: first, to, machines } })
+    }
+
+    pub fn figures(&self, created: Created, deleted: Option<Window>, idle: Option<Window>) -> Result<Figures> {
         let count = |window: Window| {
             Ok::<_, anyhow::Error>(Counted { window, requests: self.requests(window.from, window.to)? })
         };
         Ok(Figures {
-            created: count(created)?,
+            cluster: count(created.cluster)?,
+            created: count(created.machines)?,
             deleted: deleted.map(count).transpose()?,
             idle: idle.map(count).transpose()?,
             usage: managers::usage()?,

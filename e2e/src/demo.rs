@@ -32,8 +32,8 @@ pub async fn run(bed: &Bed) -> Result<()> {
     })
     .await?;
     life.settled("demo", 3).await?;
-    let created = Window { from, to: bed.audit_mark(), machines: 3 };
-    let idle = rest(bed, created.machines).await;
+    let created = bed.since(from, 3)?;
+    let idle = rest(bed, 3).await;
     let mut figures = bed.figures(created, None, Some(idle))?;
     built(bed, &life.site.world().await);
     tell(bed, &figures, &phases);

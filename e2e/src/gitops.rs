@@ -17,7 +17,6 @@ use std::fmt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
@@ -33,12 +32,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use crate::bed::Bed;
 use crate::flavours::generate;
 use crate::kube::{Seen, apply_one, documents, live, wait_for};
-use crate::life::Life;
+use crate::life::{BOUND, Life};
 use crate::programs::Programs;
 use crate::site::*;
 
-/// How long the tools may take to see what the controllers have settled, and the watches to deliver what was written.
-const SOON: Duration = Duration::from_secs(60);
 /// Objects in one question to the tool.
 const AT_ONCE: usize = 200;
 /// How many violations are told.
@@ -292,7 +289,7 @@ impl Readers {
     async fn caught_up(&self) -> Result<()> {
         for (of, watched) in watched().into_iter().enumerate() {
             let api = Api::<DynamicObject>::all_with(self.client.clone(), &resource(watched.kind));
-            wait_for(format_args!("the watch of {}", watched.kind.name()), SOON, async || {
+            wait_for(format_args!("the watch of {}", watched.kind.name()), BOUND, async || {
                 let list = match api.list_metadata(&ListParams::default()).await {
                     Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Seen::Done(())), // not served
                     list => list?,
@@ -322,7 +319,7 @@ impl Readers {
     /// Waits until both tools take every object of the namespace for done; what stays in progress in a settled namespace is stuck.
     pub async fn settled(&self, namespace: &str) -> Result<()> {
         let site = Site { client: self.client.clone(), namespace: namespace.to_owned() };
-        wait_for(format_args!("kstatus and Argo CD to take all of {namespace} for done"), SOON, async || {
+        wait_for(format_args!("kstatus and Argo CD to take all of {namespace} for done"), BOUND, async || {
             let mut objects = Vec::new();
             for watched in watched().into_iter().filter(|watched| watched.role != Role::Fact) {
                 objects.append(&mut site.list(watched.kind).await?);
@@ -576,7 +573,7 @@ async fn twice(client: &Client, document: &Value, manager: &str) -> Result<()> {
     let first = apply_one(client, document.clone(), &how).await?.metadata.generation;
     ensure!(before.is_none() || before == first, "the generation went from {before:?} to {first:?}");
     // Controllers may write beside us; what is waited for is one apply that writes nothing.
-    wait_for("an apply that changes nothing", SOON, async || {
+    wait_for("an apply that changes nothing", BOUND, async || {
         let before = live(client, document).await?.context("it is gone")?;
         let after = serde_json::to_value(apply_one(client, document.clone(), &how).await?)?;
         Ok(if same_revision(&before, &after) {

@@ -1,17 +1,13 @@
 //! Machines with bootstrap data of their own: nothing here joins a cluster.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use kube::api::PatchParams;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
 use crate::kube::{Seen, apply_one, wait_for};
-use crate::life::{ENDPOINT, Life, consumer, image};
+use crate::life::{BOUND, ENDPOINT, Life, consumer, image};
 use crate::site::*;
-
-const SHORT: Duration = Duration::from_secs(90);
 
 pub struct Loose<'a> {
     pub life: Life<'a>,
@@ -59,7 +55,7 @@ impl<'a> Loose<'a> {
 
     pub async fn remove(&self, machine: &str) -> Result<()> {
         self.site().delete(MACHINE, machine).await?;
-        wait_for(format_args!("machine {machine} gone"), SHORT, async || {
+        wait_for(format_args!("machine {machine} gone"), BOUND, async || {
             Ok(match self.site().get(METAL3_MACHINE, machine).await? {
                 None => Seen::Done(()),
                 Some(left) => Seen::Not(left["status"].to_string()),
@@ -70,7 +66,7 @@ impl<'a> Loose<'a> {
 
     /// Waits until some condition of the machine says all of `words`.
     pub async fn says(&self, machine: &str, words: &[&str]) -> Result<()> {
-        wait_for(format_args!("{machine} to say {words:?}"), SHORT, async || {
+        wait_for(format_args!("{machine} to say {words:?}"), BOUND, async || {
             let found = self.site().get(METAL3_MACHINE, machine).await?.context("no such Metal3Machine")?;
             let conditions = found.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
             let messages: Vec<_> =
@@ -82,7 +78,7 @@ impl<'a> Loose<'a> {
     }
 
     pub async fn provisioned(&self, machine: &str) -> Result<()> {
-        wait_for(format_args!("the host of {machine} provisioned"), SHORT, async || {
+        wait_for(format_args!("the host of {machine} provisioned"), BOUND, async || {
             let hosts = self.site().list(HOST).await?;
             let host = hosts.iter().find(|host| consumer(host).as_deref() == Some(machine));
             Ok(match host.map(|host| text(host, "/status/provisioning/state")) {

@@ -6,12 +6,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::Result;
 use kube::Client;
 
 use crate::kube::{Seen, client, wait_for};
+use crate::life::BOUND;
 use crate::net::{MANAGEMENT, SERVICE, SERVICE_RANGE};
 use crate::paths::Paths;
 use crate::pki::Authority;
@@ -87,7 +87,7 @@ pub async fn api_server(paths: &Paths, tools: &Tools, programs: &Programs, autho
     ]);
     start_one(programs, tools, "kube-apiserver", &flags)?;
     let client = client(&paths.kubeconfig()).await?;
-    wait_for("the API server to be ready", Duration::from_secs(90), async || {
+    wait_for("the API server to be ready", BOUND, async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         Ok(match client.request_text(request).await? {
             ready if ready == "ok" => Seen::Done(()),

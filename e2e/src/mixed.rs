@@ -1,19 +1,15 @@
 //! Every kind in both versions, under running controllers (docs/spec/e2e-scenarios.md E-33): what a user of one version writes,
 //! a user of the other reads, and whoever applies the same manifest again changes nothing.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::PatchParams;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
 use crate::kube::{Seen, apply_one, lacking, wait_for};
-use crate::life::ENDPOINT;
+use crate::life::{BOUND, ENDPOINT};
 use crate::loose::Loose;
 use crate::site::*;
-
-const SHORT: Duration = Duration::from_secs(90);
 
 /// How often in a row an apply must find nothing to do before it counts as settled.
 const CALM: usize = 4;
@@ -125,7 +121,7 @@ pub async fn versions(bed: &Bed) -> Result<()> {
     let pool = site.whole(IP_POOL, json!({"metadata": {"name": "mixed"}, "spec": pool}));
     let claim = site.whole(IP_CLAIM, json!({"metadata": {"name": "mixed"}, "spec": {"pool": {"name": "mixed"}}}));
     settled(site, &[pool, claim]).await?;
-    wait_for("an address for the claim", SHORT, async || {
+    wait_for("an address for the claim", BOUND, async || {
         let found = site.list(IP_ADDRESS).await?;
         Ok(if found.len() == 1 { Seen::Done(()) } else { Seen::Not(format!("{} addresses", found.len())) })
     })
@@ -167,7 +163,7 @@ impl Case {
 async fn settled(site: &Site, manifests: &[Value]) -> Result<()> {
     let mut last = Vec::new();
     let mut calm = 0;
-    wait_for("an apply that changes nothing", SHORT, async || {
+    wait_for("an apply that changes nothing", BOUND, async || {
         let mut now = Vec::new();
         for manifest in manifests {
             let manager = PatchParams::apply(&format!("user-of-{}", text(manifest, "/apiVersion"))).force();

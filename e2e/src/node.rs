@@ -3,7 +3,6 @@
 //! is a pull error, as on a node without a registry.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Node;
@@ -11,6 +10,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::kube::{Seen, wait_for};
+use crate::life::BOUND;
 use crate::management;
 use crate::net::{BRIDGE, MANAGEMENT};
 use crate::paths::Paths;
@@ -56,7 +56,7 @@ pub async fn start(
     let mut command = programs.command(tools.path("process-cri")?);
     command.arg(&runtime);
     programs.start("management-runtime", command)?;
-    wait_for("the container runtime's socket", Duration::from_secs(10), async || {
+    wait_for("the container runtime's socket", BOUND, async || {
         Ok(if fs::exists(&socket)? { Seen::Done(()) } else { Seen::Not("no socket".into()) })
     })
     .await?;
@@ -102,7 +102,7 @@ pub async fn start(
     programs.start("kubelet", command)?;
 
     let nodes = Api::<Node>::all(client.clone());
-    wait_for("the management node to be Ready", Duration::from_secs(60), async || {
+    wait_for("the management node to be Ready", BOUND, async || {
         let node = nodes.get(NAME).await?;
         let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
         Ok(match conditions.iter().find(|condition| condition.type_ == "Ready") {

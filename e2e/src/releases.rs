@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bed::Bed;
 use crate::kube::documents;
+use crate::life::BOUND;
 use crate::paths::Paths;
 use crate::tools::Tools;
 
@@ -237,6 +238,9 @@ pub async fn refused(bed: &Bed, arguments: &[&str], variables: &[(&str, &str)]) 
 async fn run(bed: &Bed, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Result<String, String>> {
     let mut command = bed.programs.command(bed.tools.path("clusterctl")?);
     command.arg("--config").arg(bed.paths.clusterctl_config()).args(arguments); // the last one counts
+    if arguments.contains(&"--wait-providers") {
+        command.arg(format!("--wait-provider-timeout={}", BOUND.as_secs()));
+    }
     command.env("KUBECONFIG", bed.paths.kubeconfig()).env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
     command.env("XDG_CONFIG_HOME", bed.paths.state.join("config")).stdin(Stdio::null());
     command.env(REPOSITORY, released(&bed.paths)).envs(variables.iter().copied());

@@ -22,6 +22,15 @@ pub struct Window {
     pub machines: usize,
 }
 
+/// The two stretches in which a cluster comes up.
+#[derive(Clone, Copy, Debug)]
+pub struct Created {
+    /// From its manifest to its first Machine: what a cluster costs by itself, however many machines it gets.
+    pub cluster: Window,
+    /// From its first Machine until all ran.
+    pub machines: Window,
+}
+
 /// The requests of a window.
 #[derive(Debug)]
 pub struct Counted {
@@ -31,7 +40,7 @@ pub struct Counted {
 
 #[derive(Debug)]
 pub struct Figures {
-    /// From the first Machine's creation until all ran.
+    pub cluster: Counted,
     pub created: Counted,
     /// From the deletion until the last host was free.
     pub deleted: Option<Counted>,
@@ -45,6 +54,7 @@ impl Figures {
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| _ = fields.insert(name.to_owned(), value);
         put("requests_per_machine", self.created.per_machine(self.created.requests.total()));
+        put("requests_before_machines", self.cluster.requests.total().into());
         put("events_per_machine", self.created.per_machine(self.created.requests.events));
         if let Some(deleted) = &self.deleted {
             put("requests_per_machine_deleted", deleted.per_machine(deleted.requests.total()));
@@ -66,8 +76,12 @@ impl Figures {
         let mut all = self.fields();
         let phases: Map<_, _> = phases.iter().map(|(name, took)| (name.clone(), rounded(took.as_secs_f64()))).collect();
         all.insert("phases".to_owned(), phases.into());
-        let windows =
-            [("created", Some(&self.created)), ("deleted", self.deleted.as_ref()), ("idle", self.idle.as_ref())];
+        let windows = [
+            ("cluster", Some(&self.cluster)),
+            ("created", Some(&self.created)),
+            ("deleted", self.deleted.as_ref()),
+            ("idle", self.idle.as_ref()),
+        ];
         let requests =
             windows.into_iter().filter_map(|(name, counted)| Some((name.to_owned(), counted?.detail()))).collect();
         all.insert("requests".to_owned(), Value::Object(requests));
@@ -84,11 +98,15 @@ impl fmt::Display for Figures {
         for (name, value) in self.fields() {
             write!(f, "\n  {name:<58} {value}")?;
         }
-        write!(f, "\n\nTheir requests while the machines came up")?;
-        let mut lines: Vec<_> = flat(&self.created.requests.counted).collect();
-        lines.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
-        for (count, manager, request) in lines {
-            write!(f, "\n  {count:>4}  {manager:?} {request}")?;
+        for (what, counted) in
+            [("before the first machine", &self.cluster), ("while the machines came up", &self.created)]
+        {
+            write!(f, "\n\nTheir requests {what}")?;
+            let mut lines: Vec<_> = flat(&counted.requests.counted).collect();
+            lines.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+            for (count, manager, request) in lines {
+                write!(f, "\n  {count:>4}  {manager:?} {request}")?;
+            }
         }
         Ok(())
     }

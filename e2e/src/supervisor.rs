@@ -30,7 +30,7 @@ pub const RUN: &str = "/run/capm3-bed";
 const MOUNT_POINTS: [&str; 3] = ["/run", "/var/log", "/var/lib/kubelet"];
 
 /// How long the remains of a killed bed may take to go; the kernel needs milliseconds.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_secs(120);
 
 /// The only variables that programs of the bed see besides their own.
 pub fn clean(command: &mut Command) -> &mut Command {

@@ -29,8 +29,9 @@ use tokio_util::task::TaskTracker;
 /// Where kubeadm binds the API server, whatever the port of the endpoint.
 const API_SERVER: u16 = 6443;
 const PROBE_EVERY: Duration = Duration::from_millis(500);
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// A backend that is up may be slow; one that is off is no candidate any more.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One listening endpoint.
 pub(crate) struct Balancer {

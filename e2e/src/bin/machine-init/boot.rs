@@ -39,7 +39,7 @@ const CLOUD_INIT: [&[&str]; 4] = [
 ];
 /// Where the image has no cloud-init.
 const SMALL_READER: [&[&str]; 1] = [&["machine-init", "user-data"]];
-const CRI_PATIENCE: Duration = Duration::from_secs(30);
+const CRI_PATIENCE: Duration = Duration::from_secs(300);
 /// As the packaged unit: a kubelet without its configuration ends and is tried again.
 const KUBELET_RESTART: Duration = Duration::from_secs(10);
 const KUBELET_STOP: Duration = Duration::from_secs(30);
