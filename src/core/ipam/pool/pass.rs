@@ -1,0 +1,188 @@
+//! One pass over the claims of a pool that may be served: who is released, what each claim gets, and what the pool says then.
+//!
+//! The table of who holds what comes from the address objects; entries of the status without an object are honoured as
+//! reservations, or kept from others until it is certain that nobody stands behind them.
+//!
+//! Rules: spec/ipam.md I-21 to I-31, with hazards HI-1 to HI-7, HI-11, HI-12 and HI-19 to HI-25 adopted.
+
+use capm3_api::k8s::Time;
+use capm3_api::names::reason;
+use jiff::Timestamp;
+
+use super::super::allocate::{Failure, Grant, allocate, describe};
+use super::super::range::{Address, object_name};
+use super::super::table::{ClaimKey, Table};
+use super::needs::is_gone;
+use super::view::View;
+use super::{Answer, Claim, Cluster, NewAddress, Observed, Plan, Serve, Status, WAIT};
+use crate::conditions::Summary;
+
+/// More addresses than this make every write of the pool's status a heavy one (HI-29).
+pub(super) const MANY: usize = 5_000;
+
+pub(super) const TOO_MANY: &str =
+    "more than 5000 addresses are held: every write of this status is large, consider several pools";
+
+/// The second half of [`decide`]: the table, and every claim against it.
+pub(super) struct Pass<'a> {
+    seen: &'a Observed,
+    view: View<'a>,
+    table: Table,
+    plan: Plan,
+    /// Claims that there is no address for.
+    exhausted: usize,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(seen: &'a Observed, plan: Plan) -> Self {
+        let table = Table::new(&seen.pool.name_prefix);
+        let mut pass = Self { seen, view: View::of(seen), table, plan, exhausted: 0 };
+        pass.fill_table();
+        pass
+    }
+
+    pub(super) fn run(mut self) -> Plan {
+        let mut claims: Vec<&Claim> = self.seen.claims.iter().collect();
+        claims.sort_by_key(|claim| (claim.created, &claim.key));
+        for claim in claims.iter().filter(|claim| claim.deleting) {
+            self.end(claim);
+        }
+        for claim in claims.iter().filter(|claim| !claim.deleting) {
+            self.serve(claim);
+        }
+        self.conclude()
+    }
+
+    /// I-22: objects first, then reservations, then what the pool keeps. What a leaving claim holds is free for others once its
+    /// object is seen to be gone, not before.
+    fn fill_table(&mut self) {
+        let (seen, offer) = (self.seen, &self.seen.pool.offer);
+        for (kind, name) in &seen.foreign_names {
+            self.table.occupy_name(*kind, name);
+        }
+        for object in &seen.addresses {
+            self.table.occupy_name(object.kind, &object.name);
+            let Ok(address) = object.address.parse::<Address>() else { continue };
+            match self.view.claims.get(&object.claim_key()) {
+                Some(claim) if object.is_of(&claim.uid) && !claim.is_leaving() => self.table.take(address, &claim.key),
+                Some(_) | None => self.table.block(address),
+            }
+        }
+        for (key, text, claim) in self.view.unbacked_entries() {
+            let Ok(address) = text.parse::<Address>() else { continue };
+            let usable = |claim: &Claim| {
+                !claim.is_leaving()
+                    && !self.table.is_taken(address)
+                    && !self.table.name_is_taken(claim.key.kind, address)
+                    && describe(offer, address).is_some()
+            };
+            match claim {
+                Some(claim) if usable(claim) => self.table.take(address, &claim.key),
+                None if ClaimKey::of_index(key).iter().all(|claim| seen.confirmed.claims.get(claim) == Some(&None)) => {
+                }
+                Some(_) | None => self.table.block(address),
+            }
+        }
+        if !seen.pool.is_deleting() {
+            offer.pre_allocations.values().flatten().for_each(|address| self.table.block(*address));
+        }
+        let orphans = self.view.suspects.iter().filter(|object| is_gone(&seen.confirmed, object));
+        self.plan.orphans = orphans.map(|object| (*object).clone()).collect();
+    }
+
+    /// A claim that is being deleted: released when nobody uses it any more (I-25, I-31).
+    fn end(&mut self, claim: &'a Claim) {
+        if claim.is_held_back() {
+            self.plan.after = Some(WAIT);
+        } else if claim.is_leaving() {
+            let addresses = self.view.objects.get(&claim.key).into_iter().flatten().map(|o| (*o).clone()).collect();
+            let indexes = self.seen.pool.indexes.iter();
+            let entries =
+                indexes.filter(|(key, _)| self.view.claim_of_entry(key).is_some_and(|of| of.key == claim.key));
+            let entries = entries.map(|(key, address)| (key.clone(), address.clone())).collect();
+            self.plan.releases.push(claim.release(addresses, entries));
+        }
+    }
+
+    fn serve(&mut self, claim: &'a Claim) {
+        if claim.is_held_back() || claim.cluster == Some(Cluster::Missing) {
+            self.plan.after = Some(WAIT);
+            return;
+        }
+        let object = self.view.objects.get(&claim.key).and_then(|objects| objects.first());
+        let (create, answer) = match object {
+            Some(object) => (None, Answer::Address(object.name.clone())),
+            None => match self.grant(claim) {
+                Ok(grant) => {
+                    self.table.take(grant.address, &claim.key);
+                    let name = object_name(&self.seen.pool.name_prefix, grant.address);
+                    (Some(NewAddress { name: name.clone(), grant }), Answer::Address(name))
+                }
+                Err(failure) => {
+                    self.plan.after = Some(WAIT);
+                    self.exhausted += usize::from(failure == Failure::Exhausted);
+                    (None, Answer::from(&failure))
+                }
+            },
+        };
+        let finalizer = claim.key.kind.claim_finalizer();
+        let finalizers = (!claim.finalizers.iter().any(|f| f == finalizer))
+            .then(|| claim.finalizers.iter().cloned().chain([finalizer.to_owned()]).collect());
+        let answer = (claim.answer.as_ref() != Some(&answer)).then_some(answer);
+        if finalizers.is_some() || create.is_some() || answer.is_some() {
+            self.plan.served.push(Serve { claim: claim.key.clone(), finalizers, create, answer });
+        }
+    }
+
+    /// An address for a claim without an object: the one reserved for it, or a new one.
+    fn grant(&self, claim: &Claim) -> Result<Grant, Failure> {
+        let pool = &self.seen.pool;
+        if pool.is_deleting() {
+            return Err(Failure::PoolDeleting); // HI-21
+        }
+        let reserved = self.table.held_by(&claim.key).and_then(|address| describe(&pool.offer, address));
+        if let Some(grant) = reserved {
+            return Ok(grant);
+        }
+        let pick = mix(self.seen.seed, self.table.len() as u64);
+        allocate(&pool.offer, &self.table, &claim.key, claim.requested.as_deref(), pick)
+    }
+
+    /// I-22, I-23: status, and whether the pool can go.
+    fn conclude(mut self) -> Plan {
+        let pool = &self.seen.pool;
+        let indexes = self.table.indexes();
+        let now = || Some(Time(whole_seconds(self.seen.now)));
+        let last_updated = if indexes != pool.indexes || !self.plan.releases.is_empty() {
+            now()
+        } else {
+            pool.last_updated.clone().or_else(|| pool.metadata.creation_timestamp.clone()).or_else(now)
+        };
+        let counts = Some(pool.offer.count(&self.table));
+        let other_ranges = pool.counts.is_some() && pool.counts != counts && !pool.is_deleting();
+        if indexes != pool.indexes || last_updated != pool.last_updated || other_ranges {
+            self.plan.status = Some(Status { indexes, last_updated, counts });
+        }
+        self.plan.ready = Some(match self.exhausted {
+            0 if self.table.len() > MANY => Summary { message: TOO_MANY.to_owned(), ..Summary::ready() },
+            0 => Summary::ready(),
+            waiting => Summary::not_ready(reason::POOL_EXHAUSTED, format!("no address is left for {waiting} claims")),
+        });
+        self.plan.finalize =
+            pool.is_deleting() && pool.has_finalizer() && self.seen.addresses.is_empty() && self.seen.confirmed.empty;
+        self.plan
+    }
+}
+
+/// Times in a status have second precision.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+/// Spreads a seed over the claims of a pass (the finalizer of SplitMix64).
+fn mix(seed: u64, n: u64) -> u64 {
+    let mut z = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
