@@ -1,8 +1,10 @@
 //! The parts of the world that surround the providers, played well enough that a provider cannot tell.
 
+pub mod actors;
 pub mod host;
 pub mod invariant;
 pub mod room;
+pub mod scenario;
 pub mod server;
 pub mod world;
 

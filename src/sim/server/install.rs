@@ -50,6 +50,7 @@ pub fn cluster_api() -> Vec<Value> {
         ("cluster.x-k8s.io", "MachineDeployment", "machinedeployments"),
         ("cluster.x-k8s.io", "MachineSet", "machinesets"),
         ("controlplane.cluster.x-k8s.io", "KubeadmControlPlane", "kubeadmcontrolplanes"),
+        ("bootstrap.cluster.x-k8s.io", "KubeadmConfig", "kubeadmconfigs"),
         ("ipam.cluster.x-k8s.io", "IPAddress", "ipaddresses"),
         ("ipam.cluster.x-k8s.io", "IPAddressClaim", "ipaddressclaims"),
     ];

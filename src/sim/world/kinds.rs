@@ -20,6 +20,10 @@ impl Kind {
         self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
+    pub fn is_namespaced(self) -> bool {
+        !matches!(self.plural, "namespaces" | "nodes")
+    }
+
     pub fn resource(self) -> ApiResource {
         let version = self.api_version.split_once('/').map_or(self.api_version, |(_, version)| version);
         ApiResource {
@@ -52,6 +56,11 @@ pub const EVENT: Kind = Kind::new("v1", "Event", "events");
 pub const HOST: Kind = Kind::new("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts");
 pub const CLUSTER: Kind = Kind::new(CAPI, "Cluster", "clusters");
 pub const MACHINE: Kind = Kind::new(CAPI, "Machine", "machines");
+pub const MACHINE_SET: Kind = Kind::new(CAPI, "MachineSet", "machinesets");
+pub const MACHINE_DEPLOYMENT: Kind = Kind::new(CAPI, "MachineDeployment", "machinedeployments");
+pub const CONTROL_PLANE: Kind =
+    Kind::new("controlplane.cluster.x-k8s.io/v1beta2", "KubeadmControlPlane", "kubeadmcontrolplanes");
+pub const BOOTSTRAP: Kind = Kind::new("bootstrap.cluster.x-k8s.io/v1beta2", "KubeadmConfig", "kubeadmconfigs");
 pub const METAL3_CLUSTER: Kind = Kind::new(INFRA, "Metal3Cluster", "metal3clusters");
 pub const METAL3_MACHINE: Kind = Kind::new(INFRA, "Metal3Machine", "metal3machines");
 pub const METAL3_MACHINE_TEMPLATE: Kind = Kind::new(INFRA, "Metal3MachineTemplate", "metal3machinetemplates");

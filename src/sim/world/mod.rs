@@ -8,6 +8,7 @@ pub mod kinds;
 
 mod hand;
 mod process;
+mod weather;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,11 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-pub use hand::{Hand, Stuck};
+pub use hand::{Deed, Hand, Refused, Stuck};
 pub use process::{Process, Provider, Surroundings};
+pub use weather::Webhooks;
+
+use weather::Fickle;
 
 use crate::host::{Operator, Options as OperatorOptions};
 use crate::room::Shelf;
@@ -55,6 +59,7 @@ pub struct World {
     pub room: Arc<Shelf>,
     settings: Settings,
     around: Surroundings,
+    webhooks: Arc<Mutex<Webhooks>>,
     /// In the order in which they were started; the dead ones too.
     processes: Mutex<Vec<Arc<Process>>>,
 }
@@ -82,7 +87,8 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::starting_at(now));
         let dice = Arc::new(SeededDice::new(settings.seed));
         let options = |seed| Options { keep_trace: settings.keep_trace, ..Options::new(seed, clock.clone()) };
-        let hooks = Arc::new(Routers::of_providers());
+        let webhooks = Arc::<Mutex<Webhooks>>::default();
+        let hooks = Arc::new(Fickle { hooks: Routers::of_providers(), state: webhooks.clone() });
         let (management, workload) =
             (Options { hooks, ..options(settings.seed) }, options(settings.seed.wrapping_add(1)));
         let (server, workload) = match from {
@@ -99,7 +105,8 @@ impl World {
             flags: settings.flags.clone(),
             tasks: Tasks::new(),
         };
-        Self { server, workload, clock, room: Arc::default(), settings, around, processes: Mutex::default() }
+        let (room, processes) = (Arc::default(), Mutex::default());
+        Self { server, workload, clock, room, settings, around, webhooks, processes }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -140,6 +147,11 @@ impl World {
         let process = Arc::new(Process::start(id, provider, &self.around));
         processes.push(process.clone());
         process
+    }
+
+    /// From now on the providers' webhooks are like this.
+    pub fn set_webhooks(&self, webhooks: Webhooks) {
+        *self.webhooks.lock() = webhooks;
     }
 
     /// Every process that was ever started, by the order of its start.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use axum::body::Body as Answer;
 use capm3_remote::Workloads;
 use capm3_runtime::{Clock, Dice, Hub, HubOptions, Metrics, Options as Flags, Parts, Recorder, Setup, Tasks};
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use kube::Client;
@@ -16,6 +17,7 @@ use kube::client::Body;
 use tokio::sync::watch;
 use tower::{BoxError, Service};
 
+use super::weather::Skewed;
 use crate::server::{Connection, Server, User};
 
 /// Which of the two providers a process is.
@@ -76,10 +78,23 @@ impl Service<Request<Body>> for Gated {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (mut inner, gate) = (self.inner.clone(), self.gate.clone());
         Box::pin(async move {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
             gate.pass().await;
-            let answer = inner.call(request).await;
+            let answer = inner.call(request).await?;
             gate.pass().await;
-            answer
+            if !watches {
+                return Ok(answer);
+            }
+            // Of what goes on arriving a process that stands still takes no notice.
+            Ok(answer.map(|body| {
+                Answer::from_stream(body.into_data_stream().then(move |bytes| {
+                    let gate = gate.clone();
+                    async move {
+                        gate.pass().await;
+                        bytes
+                    }
+                }))
+            }))
         })
     }
 }
@@ -101,6 +116,8 @@ pub struct Process {
     pub id: u32,
     pub provider: Provider,
     gate: Gate,
+    clock: Arc<Skewed>,
+    metrics: Metrics,
     tasks: Tasks,
 }
 
@@ -109,9 +126,12 @@ impl Process {
     pub fn start(id: u32, provider: Provider, around: &Surroundings) -> Self {
         let gate = Gate(watch::Sender::new(State::Running));
         let tasks = around.tasks.child();
-        let (to_come, around_it, set) = (gate.clone(), around.clone(), tasks.clone());
-        tasks.spawn_finite(async move { run(provider, id, &around_it, to_come, set).await });
-        Self { id, provider, gate, tasks }
+        let clock = Arc::new(Skewed::new(around.clock.clone()));
+        let metrics = Metrics::new();
+        let its = Its { id, gate: gate.clone(), clock: clock.clone(), metrics: metrics.clone(), tasks: tasks.clone() };
+        let around = around.clone();
+        tasks.spawn_finite(async move { run(provider, its, &around).await });
+        Self { id, provider, gate, clock, metrics, tasks }
     }
 
     /// As `kill -9`: no request leaves it any more, and no answer arrives.
@@ -139,19 +159,37 @@ impl Process {
         *self.gate.0.borrow() != State::Killed
     }
 
+    /// From now on its clock is wrong by so many seconds.
+    pub fn skew(&self, seconds: i64) {
+        self.clock.set(seconds);
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Why one of its tasks ended before its time, if one did: a panic above all.
     pub fn failure(&self) -> Option<String> {
         self.tasks.failure()
     }
 }
 
-async fn run(provider: Provider, id: u32, around: &Surroundings, gate: Gate, tasks: Tasks) {
+/// What a process has of its own.
+struct Its {
+    id: u32,
+    gate: Gate,
+    clock: Arc<Skewed>,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+async fn run(provider: Provider, its: Its, around: &Surroundings) {
+    let Its { id, gate, clock, metrics, tasks } = its;
     let client_of = |server: &Server, user: User| {
         Client::new(Gated { inner: server.connection(user), gate: gate.clone() }, "default")
     };
     let client = client_of(&around.server, provider.user(id));
-    let metrics = Metrics::new();
-    let (clock, dice) = (around.clock.clone(), around.dice.clone());
+    let (clock, dice): (Arc<dyn Clock>, _) = (clock, around.dice.clone());
     let hub =
         Hub::new(client.clone(), HubOptions { dice: dice.clone(), metrics: metrics.clone(), ..HubOptions::default() });
     let recorder = Recorder::spawn(client, "manager", format!("manager-{id}"), clock.clone(), &metrics, &tasks);
