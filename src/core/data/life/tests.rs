@@ -1,0 +1,420 @@
+//! One Metal3Data with everything that rendering needs; each case takes something away.
+
+use std::sync::Arc;
+
+use capm3_api::SecretRef;
+use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim};
+use capm3_api::k8s::{Time, Timestamp};
+use capm3_api::names::finalizer;
+use serde_json::{Value, json};
+
+use super::super::claims::Release;
+use super::super::fixture::{self, *};
+use super::*;
+
+/// Everything that rendering needs; tests take parts away.
+struct World {
+    data: Metal3Data,
+    cluster: Option<Cluster>,
+    template: Option<Metal3DataTemplate>,
+    claim: Option<Metal3DataClaim>,
+    metal3_machine: Option<Metal3Machine>,
+    machine: Option<Machine>,
+    host: Option<BareMetalHost>,
+    known: Known,
+    secrets: BTreeMap<String, SecretState>,
+}
+
+fn world(template: Value) -> World {
+    World {
+        data: data(),
+        cluster: Some(object(CLUSTER, json!({}))),
+        template: Some(fixture::template(template)),
+        claim: Some(claim(CLAIM)),
+        metal3_machine: Some(metal3_machine()),
+        machine: Some(object(MACHINE, json!({"spec": {"clusterName": CLUSTER}}))),
+        host: Some(object(HOST, json!({}))),
+        known: Known::default(),
+        secrets: BTreeMap::new(),
+    }
+}
+
+fn both() -> Value {
+    let ethernet = json!({"type": "phy", "id": "eth0", "mtu": 1500, "macAddress": {"string": "12:34:56:78:9A:BC"}});
+    json!({
+        "metaData": {"strings": [{"key": "String-1", "value": "String-1"}]},
+        "networkData": {"links": {"ethernets": [ethernet]}},
+    })
+}
+
+impl World {
+    fn observed(&self) -> Observed<'_> {
+        Observed {
+            data: &self.data,
+            cluster: self.cluster.as_ref(),
+            template: self.template.as_ref(),
+            claim: self.claim.as_ref(),
+            metal3_machine: self.metal3_machine.as_ref(),
+            machine: self.machine.as_ref(),
+            host: self.host.as_ref(),
+            known: &self.known,
+            secrets: &self.secrets,
+            by_host: false,
+        }
+    }
+
+    fn decide(&self) -> Plan {
+        decide(&self.observed())
+    }
+
+    fn outcome(&self) -> (Option<bool>, Option<String>, Next) {
+        let plan = self.decide();
+        (plan.status.ready, plan.status.error_message, plan.next)
+    }
+
+    fn ready(mut self) -> Self {
+        self.data.status = Some(Metal3DataStatus { ready: Some(true), ..Metal3DataStatus::default() });
+        self.data.metadata.finalizers = Some(vec![finalizer::DATA.to_owned()]);
+        self.data.spec.meta_data = Some(SecretRef::new(NS, &secret("metadata")));
+        self
+    }
+}
+
+fn secret(suffix: &str) -> String {
+    format!("{M3M}-{suffix}")
+}
+
+#[track_caller]
+fn waits(world: &World, waiting: Waiting) {
+    assert_eq!(world.outcome(), (None, None, Next::Wait(waiting)));
+}
+
+#[track_caller]
+fn fails(world: &World, message: &str) {
+    assert_eq!(world.outcome(), (None, Some(message.to_owned()), Next::Fail(message.to_owned())));
+}
+
+fn documents(plan: &Plan) -> Vec<(String, String)> {
+    let secrets = plan.actions.iter().filter_map(|action| match action {
+        Action::Store(secret) => Some(secret),
+        Action::Intend(_) | Action::Address(_) => None,
+    });
+    let text = |secret: &Secret| String::from_utf8(secret.data.0.values().next().unwrap().0.clone()).unwrap();
+    secrets.map(|secret| (secret.metadata.name.clone().unwrap(), text(secret))).collect()
+}
+
+#[test]
+fn td_3_without_a_template_nothing_happens() {
+    let mut world = world(json!({}));
+    world.data.spec = Default::default();
+    let (error_message, ready) = (Some("x".to_owned()), Some(false));
+    world.data.status = Some(Metal3DataStatus { error_message, ready, ..Metal3DataStatus::default() });
+    assert_eq!(world.outcome(), (Some(false), None, Next::Done));
+}
+
+#[test]
+fn td_4_a_missing_template_is_awaited() {
+    waits(&World { template: None, ..world(json!({})) }, Waiting::Template);
+}
+
+#[test]
+fn td_5_td_17_a_claim_without_owner() {
+    let mut world = world(both());
+    world.claim.as_mut().unwrap().metadata.owner_references = None;
+    fails(&world, "metal3Machine not found in owner references");
+}
+
+#[test]
+fn td_6_td_18_a_missing_metal3_machine_is_awaited() {
+    waits(&World { metal3_machine: None, ..world(both()) }, Waiting::Metal3Machine);
+}
+
+#[test]
+fn td_7_an_empty_template_needs_no_secret() {
+    let plan = world(json!({})).decide();
+    assert_eq!((plan.status.ready, documents(&plan), plan.next), (Some(true), Vec::new(), Next::Done));
+}
+
+#[test]
+fn td_8_td_20_a_machine_that_uses_another_template() {
+    for template in [Value::Null, json!({"name": "abcd"}), json!({"name": TEMPLATE, "namespace": "defg"})] {
+        let mut world = world(both());
+        world.metal3_machine.as_mut().unwrap().spec.data_template = serde_json::from_value(template).unwrap();
+        fails(&world, &format!("Metal3Machine {M3M} does not use Metal3DataTemplate {TEMPLATE}"));
+    }
+}
+
+#[test]
+fn td_9_td_13_existing_secrets_are_taken_as_they_are() {
+    let mut world = world(both());
+    world.secrets.insert(secret("networkdata"), SecretState::Usable);
+    let names: Vec<_> = documents(&world.decide()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [secret("metadata")]);
+    world.secrets.insert(secret("metadata"), SecretState::Usable);
+    let plan = world.decide();
+    assert_eq!((plan.status.ready, documents(&plan)), (Some(true), Vec::new()));
+}
+
+#[test]
+fn td_10_both_secrets_after_the_intent() {
+    let plan = world(both()).decide();
+    let Some(Action::Intend(intended)) = plan.actions.first() else { panic!("{:?}", plan.actions) };
+    assert_eq!(intended.metadata.finalizers.as_deref(), Some(&[finalizer::DATA.to_owned()][..]));
+    assert_eq!(intended.spec.meta_data, Some(SecretRef::new(NS, &secret("metadata"))));
+    assert_eq!(intended.spec.network_data, Some(SecretRef::new(NS, &secret("networkdata"))));
+    let meta_data = format!("String-1: String-1\nproviderid: {NS}/{HOST}/{M3M}\n");
+    let network_data = "links:\n- ethernet_mac_address: 12:34:56:78:9A:BC\n  id: eth0\n  mtu: 1500\n  type: phy\nnetworks: []\nservices: []\n";
+    let expected = [(secret("metadata"), meta_data), (secret("networkdata"), network_data.to_owned())];
+    assert_eq!(documents(&plan), expected);
+    assert_eq!((plan.status.ready, plan.next), (Some(true), Next::Done));
+}
+
+#[test]
+fn d_50_the_form_of_a_secret() {
+    let plan = world(json!({"metaData": {}})).decide();
+    let Some(Action::Store(stored)) = plan.actions.last() else { panic!("{:?}", plan.actions) };
+    assert_eq!(stored.type_.as_deref(), Some("infrastructure.cluster.x-k8s.io/secret"));
+    assert_eq!(stored.data.0.keys().collect::<Vec<_>>(), ["metaData"]);
+    assert_eq!(
+        serde_json::to_value(&stored.metadata).unwrap(),
+        json!({
+            "name": secret("metadata"),
+            "namespace": NS,
+            "labels": {"cluster.x-k8s.io/cluster-name": CLUSTER},
+            "ownerReferences": [{
+                "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2", "kind": "Metal3Data", "name": DATA,
+                "uid": format!("uid-{DATA}"), "controller": true,
+            }],
+        })
+    );
+}
+
+#[test]
+fn td_11_td_12_machine_and_host_are_awaited() {
+    let mut orphan = world(both());
+    orphan.metal3_machine.as_mut().unwrap().metadata.owner_references = None;
+    waits(&orphan, Waiting::Machine);
+    waits(&World { machine: None, ..world(both()) }, Waiting::Machine);
+    waits(&World { host: None, ..world(both()) }, Waiting::Host);
+    let mut odd = world(both());
+    odd.metal3_machine.as_mut().unwrap().metadata.annotations =
+        Some(BTreeMap::from([(annotation::HOST.to_owned(), "a/b/c".to_owned())]));
+    assert!(matches!(odd.decide().next, Next::Fail(_)));
+}
+
+#[test]
+fn td_14_td_15_td_16_the_claim() {
+    for claim in [Value::Null, json!({}), json!({"namespace": NS})] {
+        let mut world = world(both());
+        world.data.spec.claim = serde_json::from_value(claim).unwrap();
+        fails(&world, "Metal3DataClaim name not set");
+    }
+    waits(&World { claim: None, ..world(both()) }, Waiting::Claim);
+}
+
+#[test]
+fn td_35_td_39_without_cluster_or_while_paused_nothing_is_touched() {
+    let mut unlabelled = world(both());
+    unlabelled.data.metadata.labels = None;
+    assert_eq!(
+        unlabelled.decide(),
+        Plan { actions: Vec::new(), status: Metal3DataStatus::default(), next: Next::Done }
+    );
+    let missing = World { cluster: None, ..world(both()) };
+    assert_eq!(missing.decide().next, Next::Wait(Waiting::Cluster));
+    let mut paused = world(both());
+    paused.cluster.as_mut().unwrap().spec.paused = Some(true);
+    assert_eq!((paused.decide().actions, paused.decide().next), (Vec::new(), Next::Wait(Waiting::Resume)));
+}
+
+fn told(world: &World, second: i64) -> (Metal3DataStatus, String) {
+    let status = status(&world.observed(), &world.decide(), Timestamp::from_second(second).unwrap());
+    let said = status.conditions.first().map(|c| format!("{} {}: {}", c.status, c.reason, c.message));
+    (status, said.unwrap_or_default())
+}
+
+#[test]
+fn k_74_who_waits_names_what_it_waits_for() {
+    let template = json!({"metaData": {"ipAddressesFromPool": [{"key": "a", "name": "p"}, {"key": "b", "name": "q"}]}});
+    let mut other_cluster = world(both());
+    (other_cluster.cluster, other_cluster.data.status) = (None, Some(Metal3DataStatus::default()));
+    for (world, expected) in [
+        (
+            World { template: None, ..world(both()) },
+            format!("WaitingForMetal3DataTemplate: waits for Metal3DataTemplate {}", fixture::TEMPLATE),
+        ),
+        (
+            World { claim: None, ..world(both()) },
+            format!("WaitingForMetal3DataClaim: waits for Metal3DataClaim {CLAIM}"),
+        ),
+        (
+            World { metal3_machine: None, ..world(both()) },
+            format!("WaitingForMetal3Machine: waits for Metal3Machine {M3M}"),
+        ),
+        (World { machine: None, ..world(both()) }, format!("WaitingForMachine: waits for Machine {MACHINE}")),
+        (World { host: None, ..world(both()) }, format!("WaitingForBareMetalHost: waits for BareMetalHost {HOST}")),
+        (world(template), "WaitingForIPAddresses: waits for an address of p, q".to_owned()),
+        (other_cluster, format!("WaitingForCluster: waits for Cluster {CLUSTER}")),
+    ] {
+        assert_eq!(told(&world, 100).1, format!("False {expected}"));
+    }
+    assert_eq!(told(&world(both()), 100).1, "True Metal3DataSecretsReady: ");
+}
+
+#[test]
+fn a_wait_of_moments_is_not_told_and_a_paused_data_is_not_written() {
+    let mut waiting = World { host: None, ..world(both()) };
+    waiting.data.metadata.creation_timestamp = Some(Time(Timestamp::from_second(100).unwrap()));
+    waiting.data.metadata.generation = Some(1);
+    waiting.data.status = Some(Metal3DataStatus { observed_generation: Some(-1), ..Metal3DataStatus::default() });
+    assert_eq!(told(&waiting, 104).0, waiting.data.status.clone().unwrap());
+    assert_eq!(told(&waiting, 106).0.observed_generation, Some(1));
+    waiting.cluster.as_mut().unwrap().spec.paused = Some(true);
+    assert_eq!(told(&waiting, 106).0, waiting.data.status.clone().unwrap());
+}
+
+#[test]
+fn td_131_the_namespace_of_the_template_is_filled_in_in_memory_only() {
+    let mut world = world(both());
+    world.data.spec.template.as_mut().unwrap().namespace = None;
+    let plan = world.decide();
+    let Some(Action::Intend(intended)) = plan.actions.first() else { panic!("{:?}", plan.actions) };
+    assert_eq!(intended.spec.template, world.data.spec.template);
+    assert_eq!(plan.status.ready, Some(true));
+}
+
+#[test]
+fn hd_15_a_template_of_another_namespace_is_refused() {
+    let mut world = world(both());
+    world.data.spec.template.as_mut().unwrap().namespace = Some("other".to_owned());
+    assert!(matches!(world.decide().next, Next::Fail(_)));
+}
+
+#[test]
+fn td_133_a_ready_data_stays_ready_and_quiet() {
+    for world in [world(both()), World { template: None, ..world(both()) }, World { claim: None, ..world(both()) }] {
+        let world = world.ready();
+        let status = world.data.status.clone().unwrap();
+        assert_eq!(world.decide(), Plan { actions: Vec::new(), status, next: Next::Done });
+    }
+}
+
+#[test]
+fn hd_18_a_secret_that_is_known_to_be_lost_is_rendered_anew() {
+    let mut world = world(json!({"metaData": {}})).ready();
+    world.secrets.insert(secret("metadata"), SecretState::Absent);
+    assert_eq!(documents(&world.decide()).len(), 1);
+}
+
+#[test]
+fn td_134_a_secret_of_an_earlier_data_is_awaited() {
+    let controlled = |uid: &str| {
+        let mut owner = infra_owner("Metal3Data", "m3d");
+        owner["uid"] = uid.into();
+        owner["controller"] = true.into();
+        let secret: Secret = object("s", json!({"metadata": {"ownerReferences": [owner]}}));
+        SecretState::of(Some(&secret.metadata), &data())
+    };
+    assert_eq!(controlled("earlier"), SecretState::OfAnother);
+    assert_eq!(controlled(&format!("uid-{DATA}")), SecretState::Usable);
+    assert_eq!(SecretState::of(Some(&object::<Secret>("s", json!({})).metadata), &data()), SecretState::Usable);
+    assert_eq!(SecretState::of(None, &data()), SecretState::Absent);
+
+    let mut world = world(both());
+    world.secrets.insert(secret("metadata"), SecretState::OfAnother);
+    waits(&world, Waiting::OldSecret);
+    world.secrets.insert(secret("metadata"), SecretState::Absent);
+    assert_eq!(world.decide().next, Next::Done);
+}
+
+fn with_pool() -> Value {
+    json!({"metaData": {"ipAddressesFromPool": [{"key": "ip", "name": POOL}]}})
+}
+
+#[test]
+fn td_61_the_claim_follows_the_intent_and_is_awaited() {
+    let plan = world(with_pool()).decide();
+    assert!(matches!(&plan.actions[..], [Action::Intend(_), Action::Address(claims::Action::Claim(_))]));
+    assert_eq!((plan.status, plan.next), (Metal3DataStatus::default(), Next::Wait(Waiting::Addresses)));
+}
+
+#[test]
+fn td_70_a_failed_claim_is_told_in_the_status() {
+    let mut world = world(with_pool());
+    let mut failed: IPClaim = object(&format!("{DATA}-{POOL}"), json!({"status": {"errorMessage": "Error happened"}}));
+    failed.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    world.known.claims = by_name(vec![failed], |claim| &claim.metadata);
+    fails(&world, &format!("IP Allocation for {POOL} failed : Error happened"));
+}
+
+#[test]
+fn d_44_addresses_that_came_are_rendered() {
+    let mut world = world(with_pool());
+    let mut answered: IPClaim = object(&format!("{DATA}-{POOL}"), json!({"status": {"address": {"name": "a"}}}));
+    answered.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    world.known.claims = by_name(vec![answered], |claim| &claim.metadata);
+    waits(&world, Waiting::Addresses);
+    let address: IPAddress = object("a", json!({"spec": {"address": "10.0.0.9", "prefix": 24}}));
+    world.known.addresses = by_name(vec![address], |address| &address.metadata);
+    assert_eq!(documents(&world.decide())[0].1, format!("ip: 10.0.0.9\nproviderid: {NS}/{HOST}/{M3M}\n"));
+}
+
+#[test]
+fn d_44_an_error_in_the_network_data_leaves_the_metadata() {
+    let mut template = both();
+    template["networkData"]["links"]["ethernets"][0]["macAddress"] = json!({"string": "x"});
+    let plan = world(template).decide();
+    assert_eq!(documents(&plan).len(), 1);
+    assert_eq!((plan.status.ready, plan.status.error_message), (None, Some("bad MAC address: x".to_owned())));
+}
+
+fn departing(template: Value) -> World {
+    let mut world = World { claim: None, ..world(template).ready() };
+    deleting(&mut world.data.metadata);
+    world
+}
+
+#[test]
+fn td_36_td_138_a_departing_data_needs_neither_cluster_nor_template() {
+    let world = World { cluster: None, template: None, ..departing(json!({})) };
+    assert_eq!(depart(&world.observed(), false), Departure::Leave(Vec::new()));
+}
+
+#[test]
+fn td_132_the_claim_holds_its_data() {
+    let mut world = departing(json!({}));
+    world.claim = Some(claim(CLAIM));
+    world.data.spec.claim.as_mut().unwrap().namespace = None;
+    assert_eq!(depart(&world.observed(), false), Departure::Wait(Waiting::ClaimGone));
+    // The next machine of the same name makes a claim of the same name, which is answered with other data.
+    world.claim.as_mut().unwrap().metadata.uid = Some("later".to_owned());
+    assert_eq!(depart(&world.observed(), false), Departure::Leave(Vec::new()));
+}
+
+#[test]
+fn td_39_a_paused_cluster_stops_a_departing_data() {
+    let mut world = departing(json!({}));
+    world.cluster.as_mut().unwrap().spec.paused = Some(true);
+    assert_eq!(depart(&world.observed(), false), Departure::Wait(Waiting::Resume));
+}
+
+#[test]
+fn td_137_addresses_are_given_back_by_ownership() {
+    let mut world = World { template: None, ..departing(json!({})) };
+    let mut owned: IPClaim = object("from-an-annotation", json!({"metadata": {"finalizers": [finalizer::DATA]}}));
+    owned.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    world.known.claims = by_name(vec![owned.clone()], |claim| &claim.metadata);
+    let release = Release::Metal3 { claim: Arc::new(owned), let_go: true, delete: true };
+    assert_eq!(depart(&world.observed(), false), Departure::Leave(vec![release]));
+}
+
+/// A create whose answer was lost may have made a claim that no cache shows.
+#[test]
+fn a_data_that_was_never_ready_looks_live_before_it_leaves() {
+    let mut world = departing(json!({}));
+    world.data.status = None;
+    assert_eq!(depart(&world.observed(), false), Departure::LookLive);
+    assert_eq!(depart(&world.observed(), true), Departure::Leave(Vec::new()));
+    world.data.metadata.finalizers = None;
+    assert_eq!(depart(&world.observed(), false), Departure::Gone);
+}
