@@ -11,6 +11,7 @@ use super::super::range::object_name;
 use super::super::table::{ClaimKey, Kind};
 use super::view::View;
 use super::{AddressObject, Answer, Observed};
+use crate::planted::{Defect, sown};
 
 /// What has to be read live before [`decide`] may act on an absence (HI-19, HI-20, I-21).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub fn needs(seen: &Observed) -> Needs {
 pub(super) fn is_gone(confirmed: &Confirmed, object: &AddressObject) -> bool {
     match confirmed.claims.get(&object.claim_key()) {
         None => false,
+        _ if sown(Defect::OrphanUnconfirmed) => true,
         Some(None) => true,
         Some(Some(uid)) => !object.is_of(uid),
     }

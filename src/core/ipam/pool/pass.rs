@@ -11,11 +11,12 @@ use jiff::Timestamp;
 
 use super::super::allocate::{Failure, Grant, allocate, describe};
 use super::super::range::{Address, object_name};
-use super::super::table::{ClaimKey, Table};
+use super::super::table::{ClaimKey, Kind, Table};
 use super::needs::is_gone;
 use super::view::View;
 use super::{Answer, Claim, Cluster, NewAddress, Observed, Plan, Serve, Status, WAIT};
 use crate::conditions::Summary;
+use crate::planted::{Defect, sown};
 
 /// More addresses than this make every write of the pool's status a heavy one (HI-29).
 pub(super) const MANY: usize = 5_000;
@@ -49,6 +50,9 @@ impl<'a> Pass<'a> {
         }
         for claim in claims.iter().filter(|claim| !claim.deleting) {
             self.serve(claim);
+            if sown(Defect::OneClaimStopsAll) && self.plan.after.is_some() {
+                break;
+            }
         }
         self.conclude()
     }
@@ -61,6 +65,11 @@ impl<'a> Pass<'a> {
             self.table.occupy_name(*kind, name);
         }
         for object in &seen.addresses {
+            let leaves = self.view.claims.get(&object.claim_key()).is_none_or(|claim| claim.deleting);
+            let apart = sown(Defect::KindsCountedApart) && object.kind == Kind::ClusterApi;
+            if apart || (leaves && sown(Defect::FreeWhileHeld)) {
+                continue;
+            }
             self.table.occupy_name(object.kind, &object.name);
             let Ok(address) = object.address.parse::<Address>() else { continue };
             match self.view.claims.get(&object.claim_key()) {
@@ -140,7 +149,9 @@ impl<'a> Pass<'a> {
         if pool.is_deleting() {
             return Err(Failure::PoolDeleting); // HI-21
         }
-        let reserved = self.table.held_by(&claim.key).and_then(|address| describe(&pool.offer, address));
+        let twin = |kind| self.table.held_by(&claim.key.of_kind(kind)).filter(|_| sown(Defect::ReservationByName));
+        let held = self.table.held_by(&claim.key).or(twin(Kind::Metal3)).or(twin(Kind::ClusterApi));
+        let reserved = held.and_then(|address| describe(&pool.offer, address));
         if let Some(grant) = reserved {
             return Ok(grant);
         }
