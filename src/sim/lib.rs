@@ -1,8 +1,10 @@
 //! The parts of the world that surround the providers, played well enough that a provider cannot tell.
 
 pub mod actors;
+pub mod fault;
 pub mod host;
 pub mod invariant;
+pub mod proof;
 pub mod room;
 pub mod scenario;
 pub mod server;
