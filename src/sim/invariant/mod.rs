@@ -9,23 +9,42 @@
 //! The table of all of them, and of what suspends them, is in `docs/proof.md`.
 
 mod addresses;
+mod data;
+mod finalizers;
 mod hosts;
+mod machines;
+mod manners;
 mod memory;
+mod rest;
 mod seen;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::sync::Arc;
 
+use capm3_runtime::Clock;
 use parking_lot::Mutex;
-use serde_json::Value;
 
 use crate::server::{Change, Server};
 use crate::world::World;
 
 use memory::Memory;
+use rest::RestCheck;
 use seen::{Realm, Seen, What, Who};
 
-use addresses::i2_one_holder;
-use hosts::{i1_one_consumer, i8_one_host};
+use addresses::{i2_one_holder, i2_own_address, i15_reservable, i15_reserved_first};
+use data::{i3_one_data, i3_one_index, i14_rendered_once};
+use finalizers::i11_undone_first;
+use hosts::{i1_one_consumer, i7_exact_consumer, i8_one_host, i9_claimable, i10_durable_first};
+use machines::{i12_one_provider_id, i13_never_back};
+use manners::{
+    i5_no_secret_content, i17_paused_is_quiet, i18_only_our_own, i18_other_kinds, i19_own_namespace, i20_fenced,
+    i22_no_busy_loop, i22_no_idle_write, i30_told,
+};
+use rest::{i4_nothing_left, i4_nothing_stuck, i13_conditions_tell_facts, i16_counted};
+
+pub use manners::MARKER;
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,18 +70,52 @@ macro_rules! checks {
     ($($check:ident),* $(,)?) => { &[$((stringify!($check), $check as Check)),*] };
 }
 
+/// What is asked about every write of ours to an object that is remembered.
+const ALWAYS: &[(&str, Check)] =
+    checks![i17_paused_is_quiet, i18_only_our_own, i19_own_namespace, i20_fenced, i22_no_idle_write, i22_no_busy_loop];
+
 /// What is asked about a write of ours to an object of this kind.
 fn checks_of(what: What) -> &'static [(&'static str, Check)] {
     match what {
-        What::Host => checks![i1_one_consumer, i8_one_host],
-        What::Address | What::CapiAddress => checks![i2_one_holder],
-        _ => &[],
+        What::Host => checks![
+            i1_one_consumer,
+            i5_no_secret_content,
+            i7_exact_consumer,
+            i8_one_host,
+            i9_claimable,
+            i10_durable_first
+        ],
+        What::Machine => checks![i5_no_secret_content, i11_undone_first, i12_one_provider_id, i13_never_back],
+        What::Data => {
+            checks![i3_one_index, i3_one_data, i5_no_secret_content, i11_undone_first, i13_never_back]
+        }
+        What::Metal3Cluster | What::DataClaim | What::DataTemplate | What::MachineTemplate => {
+            checks![i5_no_secret_content, i11_undone_first, i13_never_back]
+        }
+        What::Pool => checks![i5_no_secret_content, i11_undone_first, i13_never_back, i15_reservable],
+        What::Claim | What::CapiClaim => checks![i2_own_address, i5_no_secret_content, i11_undone_first],
+        What::Address | What::CapiAddress => {
+            checks![i2_one_holder, i5_no_secret_content, i11_undone_first, i15_reserved_first]
+        }
+        What::Secret => checks![i14_rendered_once],
+        What::Node => checks![i5_no_secret_content, i12_one_provider_id],
+        What::Event => checks![i5_no_secret_content, i30_told],
+        What::Cluster | What::CapiMachine | What::MachineSet => checks![i5_no_secret_content],
+        What::Other => checks![i5_no_secret_content, i18_other_kinds],
     }
 }
+
+const AT_REST: &[(&str, RestCheck)] = &[
+    ("i4_nothing_left", i4_nothing_left),
+    ("i4_nothing_stuck", i4_nothing_stuck),
+    ("i13_conditions_tell_facts", i13_conditions_tell_facts),
+    ("i16_counted", i16_counted),
+];
 
 /// Sees every write.
 pub struct Watchtower {
     management: Server,
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
 
@@ -76,18 +129,24 @@ struct State {
 impl Watchtower {
     /// From now on every write in either cluster is looked at. To be built before anything runs.
     pub fn over(world: &World) -> Arc<Self> {
-        let tower = Arc::new(Self { management: world.server.clone(), state: Mutex::default() });
+        let (management, clock) = (world.server.clone(), world.clock.clone());
+        let tower = Arc::new(Self { management, clock, state: Mutex::default() });
         tower.state.lock().memory.recall(&world.server, &world.workload);
         for (realm, server) in [(Realm::Management, &world.server), (Realm::Workload, &world.workload)] {
-            // The server keeps its observers: a tower that held them would never go.
+            // The server keeps its observers: a tower that they held would never go.
             let watching = Arc::downgrade(&tower);
             server.observe(move |change| {
                 if let Some(tower) = watching.upgrade() {
-                    tower.state.lock().see(&Seen::of(realm, change));
+                    tower.see(realm, change);
                 }
             });
         }
         tower
+    }
+
+    fn see(&self, realm: Realm, change: &Change<'_>) {
+        let seen = Seen::of(realm, self.clock.now(), change);
+        self.state.lock().see(&seen);
     }
 
     /// Everything that was wrong so far.
@@ -109,15 +168,15 @@ impl Watchtower {
 
     /// What is wrong with a world in which nothing happens any more.
     pub fn at_rest(&self, world: &World) -> Vec<Violation> {
-        let _ = world;
-        Vec::new()
+        self.state.lock().at_rest(world.server.revision())
     }
 }
 
 impl State {
     fn see(&mut self, seen: &Seen<'_>) {
         if seen.who != Who::Other {
-            for (invariant, check) in checks_of(seen.what) {
+            let always = if matches!(seen.what, What::Event | What::Other) { &[] } else { ALWAYS };
+            for (invariant, check) in checks_of(seen.what).iter().chain(always) {
                 self.checks += 1;
                 if let Some(what) = check(&self.memory, seen) {
                     self.violations.push(Violation { invariant, what, revision: seen.revision });
@@ -126,14 +185,13 @@ impl State {
         }
         self.memory.learn(seen);
     }
-}
 
-/// What is at the end of a path of members; null when it is not there.
-fn at<'a>(object: &'a Value, path: &[&str]) -> &'a Value {
-    path.iter().fold(object, |value, member| &value[*member])
-}
-
-/// The same as text, empty when it is none.
-fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
-    at(object, path).as_str().unwrap_or_default()
+    fn at_rest(&mut self, revision: u64) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for (invariant, check) in AT_REST {
+            self.checks += 1;
+            found.extend(check(&self.memory).into_iter().map(|what| Violation { invariant, what, revision }));
+        }
+        found
+    }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use capm3_api::names::{CAPI_GROUP, CAPI_IPAM_GROUP, HOST_GROUP, INFRA_GROUP, IPAM_GROUP};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::text;
+use super::view::text;
 use crate::server::{Change, Fence, Verb};
-use crate::world::Provider;
 
 /// In which cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,34 +32,61 @@ pub(super) enum What {
     CapiClaim,
     CapiAddress,
     Secret,
-    Event,
     Cluster,
     CapiMachine,
+    MachineSet,
     /// Of the workload cluster.
     Node,
+    Event,
     Other,
 }
 
 impl What {
-    /// All but [`Self::Other`], which nobody remembers, and events.
-    pub(super) const REMEMBERED: [(Self, &'static str); 16] = [
-        (Self::Host, "baremetalhosts.metal3.io"),
-        (Self::Machine, "metal3machines.infrastructure.cluster.x-k8s.io"),
-        (Self::Metal3Cluster, "metal3clusters.infrastructure.cluster.x-k8s.io"),
-        (Self::Data, "metal3datas.infrastructure.cluster.x-k8s.io"),
-        (Self::DataClaim, "metal3dataclaims.infrastructure.cluster.x-k8s.io"),
-        (Self::DataTemplate, "metal3datatemplates.infrastructure.cluster.x-k8s.io"),
-        (Self::MachineTemplate, "metal3machinetemplates.infrastructure.cluster.x-k8s.io"),
-        (Self::Pool, "ippools.ipam.metal3.io"),
-        (Self::Claim, "ipclaims.ipam.metal3.io"),
-        (Self::Address, "ipaddresses.ipam.metal3.io"),
-        (Self::CapiClaim, "ipaddressclaims.ipam.cluster.x-k8s.io"),
-        (Self::CapiAddress, "ipaddresses.ipam.cluster.x-k8s.io"),
-        (Self::Secret, "secrets"),
-        (Self::Cluster, "clusters.cluster.x-k8s.io"),
-        (Self::CapiMachine, "machines.cluster.x-k8s.io"),
-        (Self::Node, "nodes"),
+    /// All but events and [`Self::Other`].
+    pub(super) const REMEMBERED: [Self; 17] = [
+        Self::Host,
+        Self::Machine,
+        Self::Metal3Cluster,
+        Self::Data,
+        Self::DataClaim,
+        Self::DataTemplate,
+        Self::MachineTemplate,
+        Self::Pool,
+        Self::Claim,
+        Self::Address,
+        Self::CapiClaim,
+        Self::CapiAddress,
+        Self::Secret,
+        Self::Cluster,
+        Self::CapiMachine,
+        Self::MachineSet,
+        Self::Node,
     ];
+
+    /// As the server files it.
+    pub(super) fn resource(self) -> &'static str {
+        match self {
+            Self::Host => "baremetalhosts.metal3.io",
+            Self::Machine => "metal3machines.infrastructure.cluster.x-k8s.io",
+            Self::Metal3Cluster => "metal3clusters.infrastructure.cluster.x-k8s.io",
+            Self::Data => "metal3datas.infrastructure.cluster.x-k8s.io",
+            Self::DataClaim => "metal3dataclaims.infrastructure.cluster.x-k8s.io",
+            Self::DataTemplate => "metal3datatemplates.infrastructure.cluster.x-k8s.io",
+            Self::MachineTemplate => "metal3machinetemplates.infrastructure.cluster.x-k8s.io",
+            Self::Pool => "ippools.ipam.metal3.io",
+            Self::Claim => "ipclaims.ipam.metal3.io",
+            Self::Address => "ipaddresses.ipam.metal3.io",
+            Self::CapiClaim => "ipaddressclaims.ipam.cluster.x-k8s.io",
+            Self::CapiAddress => "ipaddresses.ipam.cluster.x-k8s.io",
+            Self::Secret => "secrets",
+            Self::Cluster => "clusters.cluster.x-k8s.io",
+            Self::CapiMachine => "machines.cluster.x-k8s.io",
+            Self::MachineSet => "machinesets.cluster.x-k8s.io",
+            Self::Node => "nodes",
+            Self::Event => "events",
+            Self::Other => "",
+        }
+    }
 
     fn of(realm: Realm, group: &str, resource: &str) -> Self {
         match (realm, group, resource) {
@@ -81,6 +108,7 @@ impl What {
             (_, "" | "events.k8s.io", "events") => Self::Event,
             (_, CAPI_GROUP, "clusters") => Self::Cluster,
             (_, CAPI_GROUP, "machines") => Self::CapiMachine,
+            (_, CAPI_GROUP, "machinesets") => Self::MachineSet,
             _ => Self::Other,
         }
     }
@@ -107,15 +135,6 @@ impl Who {
             _ => Self::Other,
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn user(self) -> crate::server::User {
-        match self {
-            Self::Infra => Provider::Infra.user(1),
-            Self::Ipam => Provider::Ipam.user(2),
-            Self::Other => crate::server::User::admin(),
-        }
-    }
 }
 
 /// One accepted write.
@@ -125,23 +144,30 @@ pub(super) struct Seen<'a> {
     pub who: Who,
     pub verb: Verb,
     pub fence: Fence,
-    pub revision: u64,
+    pub on_status: bool,
     /// `namespace/name`, or the name.
     pub path: String,
+    /// The plural, for kinds without a name here.
+    pub resource: &'a str,
+    pub revision: u64,
+    pub now: Timestamp,
     pub old: Option<&'a Arc<Value>>,
     pub new: Option<&'a Arc<Value>>,
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn of(realm: Realm, change: &Change<'a>) -> Self {
+    pub(super) fn of(realm: Realm, now: Timestamp, change: &Change<'a>) -> Self {
         let call = change.call;
         Self {
             what: What::of(realm, &call.group, &call.resource),
             who: Who::of(realm, &call.user, call.process),
             verb: call.verb,
             fence: call.fence,
-            revision: change.revision,
+            on_status: call.subresource == "status",
             path: path(&call.namespace, &call.name),
+            resource: &call.resource,
+            revision: change.revision,
+            now,
             old: change.old,
             new: change.new,
         }
@@ -164,6 +190,17 @@ impl<'a> Seen<'a> {
 
     pub(super) fn namespace(&self) -> &'a str {
         text(self.object(), &["metadata", "namespace"])
+    }
+
+    /// Where an object of this name in the same namespace is filed.
+    pub(super) fn sibling(&self, name: &str) -> String {
+        path(self.namespace(), name)
+    }
+
+    /// The finalizers that this write took away.
+    pub(super) fn finalizers_taken(&self) -> impl Iterator<Item = &'a str> {
+        let new = self.new();
+        super::view::finalizers(self.old()).filter(move |name| !super::view::has_finalizer(new, name))
     }
 }
 
