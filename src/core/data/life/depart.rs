@@ -11,6 +11,7 @@ use super::super::claims::{self, Release};
 use super::super::objects::Objects;
 use super::super::pools::{Pools, pools};
 use super::{Observed, Waiting, owner_of_kind, paused};
+use crate::planted::{Defect, sown};
 
 /// What to do for a Metal3Data that is being deleted.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +39,7 @@ pub fn depart(observed: &Observed<'_>, live: bool) -> Departure {
     }
     // A data that became ready has seen all its claims; before that the answer to a create may have been lost.
     let saw_all = data.status.as_ref().is_some_and(|status| status.ready == Some(true));
-    if !live && !saw_all {
+    if !live && !saw_all && !sown(Defect::CachedClaimsReleased) {
         return Departure::LookLive;
     }
     // The names help to find claims that lost their owner; a template that is gone or confused names none (HD-23).
