@@ -157,6 +157,12 @@ impl Plan {
 #[error("{0:?} is no plan of faults")]
 pub struct Unreadable(String);
 
+impl Unreadable {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+}
+
 const CALM: &str = "calm";
 
 impl fmt::Display for Plan {
