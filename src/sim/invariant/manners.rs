@@ -57,10 +57,10 @@ pub(super) fn i17_paused_is_quiet(memory: &Memory, seen: &Seen<'_>) -> Option<St
     if seen.new.is_some() && is_annotated(old, annotation::PAUSED) && !is_annotated(new, annotation::PAUSED) {
         return Some(format!("the pause of {} was lifted", seen.path));
     }
-    let pause = annotation(old, annotation::HOST_PAUSED);
-    let foreign = is_annotated(old, annotation::HOST_PAUSED) && pause != annotation::HOST_PAUSED_BY_US;
     if seen.what == What::Host {
-        let changed = seen.new.is_some() && annotation(new, annotation::HOST_PAUSED) != pause;
+        let pause = |host| at(host, &["metadata", "annotations", annotation::HOST_PAUSED]);
+        let foreign = pause(old).as_str().is_some_and(|pause| pause != annotation::HOST_PAUSED_BY_US);
+        let changed = seen.new.is_some() && pause(new) != pause(old);
         return (foreign && changed).then(|| format!("the pause of {} is not ours and was changed", seen.path));
     }
     if seen.on_status && tells_of_pauses(seen.what) || seen.old.is_none() || is_leaving(old) && held_by_name(seen.what)
