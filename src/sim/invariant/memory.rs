@@ -142,7 +142,9 @@ impl Memory {
                 continue;
             }
             let marks = self.marks.entry((seen.what, seen.path.clone())).or_default();
-            if seen.who == Who::Infra && !after.is_null() {
+            // A Secret that we made goes with its owner.
+            let others = seen.what == What::Host || seen.old.is_some();
+            if seen.who == Who::Infra && others && !after.is_null() {
                 marks.insert((*name).to_owned());
             } else {
                 marks.remove(*name);
