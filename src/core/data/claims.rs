@@ -358,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn k_69_claims_have_the_data_s_labels() {
+        let mut data: Metal3Data = object(DATA, json!({}));
+        data.metadata.labels = Some(BTreeMap::from([("rack".to_owned(), "12".to_owned())]));
+        for block in [false, true] {
+            assert_eq!(claim_metadata(&data, named(DATA), block).labels, data.metadata.labels);
+        }
+    }
+
+    #[test]
     fn td_62_td_64_an_existing_claim_is_used() {
         for (by_host, name) in [(false, named(DATA)), (true, named(DATA)), (true, named("host-0"))] {
             let known = known(vec![ip_claim(&name, json!({"status": answered()}))]);

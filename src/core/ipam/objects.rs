@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn i_28_an_address_of_our_own_kind() {
+    fn k_69_i_28_an_address_of_our_own_kind_has_its_claim_s_labels() {
         let mut claim = claim("x", "");
         claim.metadata.uid = Some("claim-uid".into());
         claim.metadata.labels = Some([("l".to_owned(), "v".to_owned())].into());

@@ -1,4 +1,5 @@
-//! Every field of our kinds says what it means, and the pages of `docs/reference` name each of them.
+//! Every field of our kinds says what it means, and the pages of `docs/reference` name each of them. What was decided against a text
+//! that others read stands in `docs/parity.md`.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
@@ -75,4 +76,18 @@ fn the_pages_name_every_field_with_its_meaning() {
         assert!(row.contains(field["description"].as_str().unwrap()), "{kind} {path}");
         assert_eq!(row.replace("\\|", "").matches('|').count(), 6, "{row}");
     });
+}
+
+#[test]
+fn k_210_what_is_decided_where_contract_and_go_provider_differ_is_written_down() {
+    let page = read(&root().join("docs/parity.md"));
+    let (_, section) = page.split_once("\n## Where the contract's text and the Go provider differ\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    assert!(section.contains("Existing fields and names follow the Go provider, new fields the contract"), "{section}");
+    for rule in ["K-21", "K-78", "K-130"] {
+        let mut decided =
+            section.lines().filter(|line| line.starts_with("| ")).map(|row| row.split('|').collect::<Vec<_>>());
+        let says = |row: Vec<&str>| row.len() == 5 && row[3].contains(rule) && row[2].trim().len() > 10;
+        assert!(decided.any(says), "{rule} is not decided");
+    }
 }

@@ -170,7 +170,7 @@ fn td_10_both_secrets_after_the_intent() {
 }
 
 #[test]
-fn d_50_the_form_of_a_secret() {
+fn k_69_d_50_a_secret_carries_its_cluster() {
     let plan = world(json!({"metaData": {}})).decide();
     let Some(Action::Store(stored)) = plan.actions.last() else { panic!("{:?}", plan.actions) };
     assert_eq!(stored.type_.as_deref(), Some("infrastructure.cluster.x-k8s.io/secret"));

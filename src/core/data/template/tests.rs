@@ -272,6 +272,14 @@ fn td_27_the_first_index_and_who_owns_it() {
     );
 }
 
+#[test]
+fn k_69_data_has_its_claim_s_labels() {
+    let labels = BTreeMap::from([("rack".to_owned(), "12".to_owned())]);
+    let plan = world().with(vec![claim("C", |claim| claim.metadata.labels = Some(labels.clone()))], vec![]).decide();
+    let Step::Create(made) = &steps_of(&plan)[1] else { panic!("{plan:?}") };
+    assert_eq!(made.metadata.labels, Some(labels));
+}
+
 /// A claim is made with our finalizer on it; where nobody is there to answer it must be able to go by itself.
 #[test]
 fn a_claim_on_a_template_that_does_not_exist_is_not_held() {

@@ -147,12 +147,20 @@ fn a_as_6_and_a_md_4_with_a_template_the_claim_comes_before_the_image() {
     assert_eq!(claim.metadata.name.as_deref(), Some("m1"));
     let finalizers = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
     assert_eq!(claim.metadata.finalizers, Some(finalizers.into()));
-    assert_eq!(claim.metadata.labels, world.m3m().metadata.labels);
     assert_eq!(claim.spec.template, Some(NamespacedRef::new("ns", "template")));
     let owners = claim.metadata.owner_references.unwrap();
     assert_eq!((owners.len(), owners[0].controller, owners[0].block_owner_deletion), (1, Some(true), None));
     world.says(DATA, "False", "WaitingForMetal3Data");
     assert_eq!(world.m3m().spec.data_template, Some(NamespacedRef::new("ns", "template")), "M-80 step 3");
+}
+
+#[test]
+fn k_69_a_claim_has_its_machine_s_labels() {
+    let mut world = World::with_template();
+    let labels = [("rack", "12"), (label::CLUSTER_NAME, "prod")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    world.machine.as_mut().unwrap().metadata.labels = Some(labels.clone().into());
+    world.pass();
+    assert_eq!(world.claim.unwrap().metadata.labels, Some(labels.into()));
 }
 
 #[test]
