@@ -14,7 +14,8 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tower::{BoxError, Service};
 
 use super::weather::Skewed;
@@ -47,14 +48,37 @@ enum State {
 
 /// What stands between a process and every server.
 #[derive(Clone, Debug)]
-struct Gate(watch::Sender<State>);
+struct Gate(Arc<Door>);
+
+#[derive(Debug)]
+struct Door {
+    state: Mutex<State>,
+    /// Wakes in the order of waiting, which tokio's other channels do not.
+    moved: Notify,
+}
 
 impl Gate {
+    fn open() -> Self {
+        Self(Arc::new(Door { state: Mutex::new(State::Running), moved: Notify::new() }))
+    }
+
+    fn state(&self) -> State {
+        *self.0.state.lock()
+    }
+
+    fn set(&self, state: State) {
+        *self.0.state.lock() = state;
+        self.0.moved.notify_waiters();
+    }
+
     /// Comes back once the process runs; never when it has been killed.
     async fn pass(&self) {
-        let mut state = self.0.subscribe();
-        if state.wait_for(|state| *state == State::Running).await.is_err() {
-            std::future::pending::<()>().await;
+        while self.state() != State::Running {
+            let mut moved = std::pin::pin!(self.0.moved.notified());
+            moved.as_mut().enable();
+            if self.state() != State::Running {
+                moved.await;
+            }
         }
     }
 }
@@ -124,7 +148,7 @@ pub struct Process {
 impl Process {
     /// Begins to start: it lists, waits until its caches are filled, and works.
     pub fn start(id: u32, provider: Provider, around: &Surroundings) -> Self {
-        let gate = Gate(watch::Sender::new(State::Running));
+        let gate = Gate::open();
         let tasks = around.tasks.child();
         let clock = Arc::new(Skewed::new(around.clock.clone()));
         let metrics = Metrics::new();
@@ -136,27 +160,25 @@ impl Process {
 
     /// As `kill -9`: no request leaves it any more, and no answer arrives.
     pub fn kill(&self) {
-        self.gate.0.send_replace(State::Killed);
+        self.gate.set(State::Killed);
         self.tasks.stop();
     }
 
     /// As a stopped virtual machine: what it was about to do it does after [`Self::resume`].
     pub fn pause(&self) {
-        self.gate.0.send_if_modified(|state| std::mem::replace(state, State::Paused) != State::Paused);
+        if self.is_alive() {
+            self.gate.set(State::Paused);
+        }
     }
 
     pub fn resume(&self) {
-        self.gate.0.send_if_modified(|state| {
-            let paused = *state == State::Paused;
-            if paused {
-                *state = State::Running;
-            }
-            paused
-        });
+        if self.gate.state() == State::Paused {
+            self.gate.set(State::Running);
+        }
     }
 
     pub fn is_alive(&self) -> bool {
-        *self.gate.0.borrow() != State::Killed
+        self.gate.state() != State::Killed
     }
 
     /// From now on its clock is wrong by so many seconds.
