@@ -202,10 +202,11 @@ pub(super) fn i13_conditions_tell_facts(memory: &Memory) -> Vec<String> {
                 continue;
             }
             let (addresses, kind) = address_of(what);
-            let own = near(memory, claim, addresses, name)
-                .is_some_and(|address| owner(address, kind).is_some_and(|(_, of)| of == uid(claim)));
-            if !own {
-                wrong.push(format!("{what:?} {path} is answered with {name}, which is not there for it"));
+            let address = near(memory, claim, addresses, name);
+            let made_for = address.and_then(|address| owner(address, kind)).map(|(_, uid)| uid);
+            if made_for != Some(uid(claim)) {
+                let own = uid(claim);
+                wrong.push(format!("{what:?} {path} ({own}) is answered with {name}, which is there for {made_for:?}"));
             }
         }
     }

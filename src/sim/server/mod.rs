@@ -163,7 +163,9 @@ impl Server {
 
     /// A server that begins with what another had saved: everything installed, without the time that takes.
     pub fn from_backup(options: Options, backup: &Backup) -> Self {
-        let server = Self::new(options);
+        // The same seed may have made what was saved: no uid of it is given again.
+        let seed = options.seed ^ backup.store.revision().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let server = Self::new(Options { seed, ..options });
         server.restore(backup);
         server
     }

@@ -378,3 +378,20 @@ async fn everything_that_is_installed_is_understood() {
     assert_eq!(kinds["metal3.io"], 3);
     assert_eq!(kinds.len(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_from_a_backup_gives_no_uid_again() {
+    let first = server().await;
+    let again = Server::from_backup(
+        Options::new(1, Arc::new(VirtualClock::starting_at("2026-08-01T00:00:00Z".parse().unwrap()))),
+        &first.backup(),
+    );
+    Api::<ConfigMap>::namespaced(again.client(User::admin()), NS)
+        .create(&PostParams::default(), &map("a"))
+        .await
+        .unwrap();
+    let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap().to_owned();
+    let all: Vec<_> = again.resources().iter().flat_map(|resource| again.all(resource)).collect();
+    let uids: std::collections::BTreeSet<_> = all.iter().map(|object| uid(object)).collect();
+    assert_eq!(uids.len(), all.len());
+}
