@@ -323,6 +323,12 @@ mod tests {
 
     use super::*;
 
+    /// Each step of the end is bounded, and all of them fit into the 10 s that the manifests give a Pod.
+    #[test]
+    fn ph_3_the_end_takes_eight_seconds_at_most() {
+        assert!(WORKERS_GRACE + RELEASE_GRACE + SERVERS_GRACE <= Duration::from_secs(8));
+    }
+
     #[test]
     fn p_3_fast_track_is_the_word_true_quoted_or_not() {
         for (value, expected) in

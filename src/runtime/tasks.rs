@@ -79,7 +79,7 @@ mod tests {
         tasks.spawn("lamp", async {});
         tasks.stopping().cancelled().await;
         assert_eq!(tasks.failure().as_deref(), Some("task lamp ended unexpectedly"));
-        assert!(tasks.drained(Duration::from_secs(1)).await);
+        assert!(tasks.drained(Duration::from_secs(120)).await);
     }
 
     #[tokio::test]
@@ -88,7 +88,7 @@ mod tests {
         let stop = tasks.stopping();
         tasks.spawn("lamp", async move { stop.cancelled().await });
         tasks.stop();
-        assert!(tasks.drained(Duration::from_secs(1)).await);
+        assert!(tasks.drained(Duration::from_secs(120)).await);
         assert_eq!(tasks.failure(), None);
     }
 

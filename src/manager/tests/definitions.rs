@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capm3_runtime::{ClientOptions, connect};
 use k8s_openapi::ByteString;
@@ -278,10 +278,11 @@ impl Manager {
 
     /// Alive, ready, and not running in circles.
     async fn is_calm(&mut self) {
-        let before = self.requests().await;
+        let (from, before) = (Instant::now(), self.requests().await);
         sleep(WHILE).await; // the rate is what is measured
         let sent = self.requests().await - before;
-        assert!(sent <= 30, "{} sent {sent} requests in {WHILE:?}", self.which);
+        let took = from.elapsed(); // more than was slept, on a busy machine
+        assert!(sent <= 10 * took.as_secs(), "{} sent {sent} requests in {took:?}", self.which);
         assert!(self.process.try_wait().unwrap().is_none(), "{} has ended", self.which);
         assert!(self.is_ready().await, "{} is not ready", self.which);
     }
@@ -297,7 +298,7 @@ async fn get(port: u16, path: &str) -> Option<String> {
         stream.read_to_string(&mut answer).await.ok()?;
         Some(answer)
     };
-    timeout(Duration::from_secs(5), ask).await.ok().flatten()
+    timeout(Duration::from_secs(30), ask).await.ok().flatten()
 }
 
 async fn free_port() -> u16 {
