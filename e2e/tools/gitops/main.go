@@ -1,12 +1,14 @@
 // Gitops-readers says what GitOps tools make of objects: kstatus (which Flux and others wait with) and Argo CD's health.
 //
 // Each line of standard input is a JSON array of objects; the line of standard output that answers it has a verdict for each.
-// Scripts for Argo CD are looked up as it does: first the folder given as the only argument, laid out <group>/<Kind>/health.lua
-// and run with the few libraries that an entry of argocd-cm gets, then those that Argo CD brings, which get all of them.
+// Scripts for Argo CD are looked up as it does: first the folder given as the only argument, laid out <group>/<Kind>/health.lua,
+// each after its common.lua and run with the few libraries that an entry of argocd-cm gets, then those that Argo CD brings, which
+// get all of them.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +16,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/argoproj/argo-cd/v3/resource_customizations"
@@ -156,10 +157,15 @@ func (r *reader) script(name string) (*script, error) {
 		return known, nil
 	}
 	var found *script
+	common, err := fs.ReadFile(r.ours, "common.lua")
+	if err != nil {
+		return nil, err
+	}
 	for _, place := range []struct {
 		files        fs.FS
+		before       []byte
 		allLibraries bool
-	}{{r.ours, false}, {r.theirs, true}} {
+	}{{r.ours, common, false}, {r.theirs, nil, true}} {
 		text, err := fs.ReadFile(place.files, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -167,7 +173,7 @@ func (r *reader) script(name string) (*script, error) {
 		if err != nil {
 			return nil, err
 		}
-		parsed, err := parse.Parse(strings.NewReader(string(text)), name)
+		parsed, err := parse.Parse(bytes.NewReader(append(bytes.Clone(place.before), text...)), name)
 		if err != nil {
 			return nil, err
 		}

@@ -1,2 +1,2 @@
 -- Metal3ClusterTemplate: nothing happens to it; Metal3Clusters are made from it.
-return {status = "Healthy", message = "A template"}
+return health("Healthy", "A template")

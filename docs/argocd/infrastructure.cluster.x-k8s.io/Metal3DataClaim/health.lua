@@ -1,15 +1,7 @@
 -- Metal3DataClaim: a Metal3Data answers it.
-local function health(status, message)
-  return {status = status, message = message or ""}
-end
-
-local status = obj.status or {}
-local template = ((obj.spec or {}).template or {}).name or ""
-if (obj.metadata.annotations or {})["cluster.x-k8s.io/paused"] ~= nil then
-  return health("Suspended", "Paused")
-end
-if status.observedGeneration ~= nil and status.observedGeneration ~= obj.metadata.generation then
-  return health("Progressing", "Generation " .. tostring(obj.metadata.generation) .. " has not been looked at yet")
+local first = paused() or unseen()
+if first then
+  return first
 end
 if status.renderedData ~= nil then
   return health("Healthy", "Answered by Metal3Data " .. (status.renderedData.name or ""))
@@ -17,4 +9,4 @@ end
 if status.errorMessage ~= nil then
   return health("Degraded", status.errorMessage)
 end
-return health("Progressing", "Waiting for Metal3DataTemplate " .. template)
+return health("Progressing", "Waiting for Metal3DataTemplate " .. (((obj.spec or {}).template or {}).name or ""))

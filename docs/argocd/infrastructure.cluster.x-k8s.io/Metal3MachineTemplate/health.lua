@@ -1,2 +1,2 @@
 -- Metal3MachineTemplate: nothing happens to it; Metal3Machines are made from it.
-return {status = "Healthy", message = "A template"}
+return health("Healthy", "A template")

@@ -1,2 +1,2 @@
 -- Metal3RemediationTemplate: nothing happens to it; Metal3Remediations are made from it.
-return {status = "Healthy", message = "A template"}
+return health("Healthy", "A template")

@@ -1,2 +1,2 @@
 -- IPAddress: it is in use from its first moment to its last.
-return {status = "Healthy", message = (obj.spec or {}).address or ""}
+return health("Healthy", (obj.spec or {}).address)

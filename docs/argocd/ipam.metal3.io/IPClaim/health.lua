@@ -1,15 +1,7 @@
 -- IPClaim: an IPAddress answers it.
-local function health(status, message)
-  return {status = status, message = message or ""}
-end
-
-local status = obj.status or {}
-local pool = ((obj.spec or {}).pool or {}).name or ""
-if (obj.metadata.annotations or {})["cluster.x-k8s.io/paused"] ~= nil then
-  return health("Suspended", "Paused")
-end
-if status.observedGeneration ~= nil and status.observedGeneration ~= obj.metadata.generation then
-  return health("Progressing", "Generation " .. tostring(obj.metadata.generation) .. " has not been looked at yet")
+local first = paused() or unseen()
+if first then
+  return first
 end
 if status.errorMessage ~= nil then
   return health("Degraded", status.errorMessage)
@@ -17,4 +9,4 @@ end
 if status.address ~= nil then
   return health("Healthy", "Answered by IPAddress " .. (status.address.name or ""))
 end
-return health("Progressing", "Waiting for IPPool " .. pool)
+return health("Progressing", "Waiting for IPPool " .. (((obj.spec or {}).pool or {}).name or ""))

@@ -1,28 +1,9 @@
 -- IPPool: its claims are served, as long as addresses are left.
-local function health(status, message)
-  return {status = status, message = message or ""}
+local first = paused() or unseen()
+if first then
+  return first
 end
-
-local function ready()
-  local status = obj.status or {}
-  for _, list in ipairs({(status.v1beta2 or {}).conditions or {}, status.conditions or {}}) do
-    for _, condition in ipairs(list) do
-      if condition.type == "Ready" then
-        return condition
-      end
-    end
-  end
-  return {}
-end
-
-local status = obj.status or {}
-if (obj.metadata.annotations or {})["cluster.x-k8s.io/paused"] ~= nil then
-  return health("Suspended", "Paused")
-end
-if status.observedGeneration ~= nil and status.observedGeneration ~= obj.metadata.generation then
-  return health("Progressing", "Generation " .. tostring(obj.metadata.generation) .. " has not been looked at yet")
-end
-local said = ready()
+local said = find("Ready")
 if said.status == "True" or (said.status == nil and obj.metadata.finalizers ~= nil) then
   return health("Healthy", said.message)
 end
