@@ -469,6 +469,12 @@ mod tests {
     }
 
     #[test]
+    fn h_5_an_own_claim_wins_whatever_the_selector_says() {
+        let selector = expression("rack", "exists", &[]).unwrap();
+        check(&Wanted { selector: &selector, ..WORKER }, &[claimed("mine", "m1")], &Placement::Adopt("mine"));
+    }
+
+    #[test]
     fn a_h_9_hosts_of_others_are_not_for_this_machine() {
         none(&Wanted { machine: "m3", ..WORKER }, &[other(), claimed("third", "m4")]);
     }
@@ -582,7 +588,7 @@ mod tests {
     fn m_46_operators() {
         let rack = labels(&[("rack", "7")]);
         type Case = (&'static str, &'static [&'static str], Option<(bool, bool)>);
-        let cases: [Case; 16] = [
+        let cases: [Case; 18] = [
             // operator, values, (host with rack=7 matches, host without matches)
             ("=", &["7"], Some((true, false))),
             ("==", &["8"], Some((false, false))),
@@ -592,7 +598,9 @@ mod tests {
             ("!", &[], Some((false, true))),
             ("DoesNotExist", &[], Some((false, true))),
             ("gt", &["6"], Some((true, false))),
+            ("gt", &["7"], Some((false, false))),
             ("Lt", &["7"], Some((false, false))),
+            ("lt", &["8"], Some((true, false))),
             ("in", &[], None),
             ("=", &["1", "2"], None),
             ("exists", &["7"], None),
@@ -606,8 +614,25 @@ mod tests {
             let actual = selector.map(|s| (s.matches(Some(&rack)), s.matches(None)));
             assert_eq!(actual, expected, "{operator} {values:?}");
         }
-        assert!(expression("not/a/key", "exists", &[]).is_err());
-        assert!(expression("example.com/rack", "exists", &[]).is_ok());
+        assert!(matches!(expression("rack", "in", &[]), Err(SelectorError::Count { given: 0, .. })));
+        assert!(matches!(expression("rack", "near", &["7"]), Err(SelectorError::Operator { .. })));
+        let long = |n: usize| "x".repeat(n);
+        for (key, admitted) in [
+            ("example.com/rack".to_owned(), true),
+            ("my-site.example.com/Rack_1.a".to_owned(), true),
+            ("not/a/key".to_owned(), false),
+            ("Example.com/rack".to_owned(), false),
+            ("a_b.com/rack".to_owned(), false),
+            ("-a.com/rack".to_owned(), false),
+            ("example..com/rack".to_owned(), false),
+            ("/rack".to_owned(), false),
+            (format!("{}/rack", long(253)), true),
+            (format!("{}/rack", long(254)), false),
+            (long(63), true),
+            (long(64), false),
+        ] {
+            assert_eq!(expression(&key, "exists", &[]).is_ok(), admitted, "{key}");
+        }
     }
 
     /// A host that anyone else holds is never chosen, whatever else is true of it.

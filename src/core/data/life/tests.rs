@@ -418,3 +418,52 @@ fn a_data_that_was_never_ready_looks_live_before_it_leaves() {
     world.data.metadata.finalizers = None;
     assert_eq!(depart(&world.observed(), false), Departure::Gone);
 }
+
+#[test]
+fn hd_17_a_ready_data_whose_template_cannot_be_read_stays_ready() {
+    let mut shaken = World { template: None, ..world(json!({"metaData": {}})) }.ready();
+    shaken.data.spec.template.as_mut().unwrap().namespace = Some("other".to_owned());
+    assert_eq!(shaken.decide().status.ready, Some(true));
+    let mut lost = World { template: None, ..world(json!({"metaData": {}})) }.ready();
+    lost.secrets.insert(secret("metadata"), SecretState::Absent);
+    let plan = lost.decide();
+    assert_eq!((plan.status.ready, plan.next), (Some(false), Next::Wait(Waiting::Template)));
+}
+
+#[test]
+fn owners_are_known_by_group_and_kind() {
+    let of = |group: &str, kind: &str| {
+        let mut claim = claim(CLAIM);
+        let owner = claim.metadata.owner_references.as_mut().unwrap().first_mut().unwrap();
+        owner.api_version = format!("{group}/v1beta2");
+        owner.kind = kind.to_owned();
+        metal3_machine_of(&claim).is_some()
+    };
+    let ours = "infrastructure.cluster.x-k8s.io";
+    assert!(of(ours, "Metal3Machine"));
+    assert!(!of(ours, "Metal3Cluster") && !of("example.com", "Metal3Machine"));
+}
+
+/// What was rendered for the claim that is here holds the data, whoever it was made for.
+#[test]
+fn td_132_a_later_claim_that_names_the_data_holds_it_too() {
+    let mut world = departing(json!({}));
+    let mut later = claim(CLAIM);
+    later.metadata.uid = Some("later".to_owned());
+    later.status = serde_json::from_value(json!({"renderedData": {"name": DATA}})).unwrap();
+    world.claim = Some(later);
+    assert_eq!(depart(&world.observed(), false), Departure::Wait(Waiting::ClaimGone));
+}
+
+#[test]
+fn a_refusal_is_told_and_takes_ready_from_nobody() {
+    let now = Timestamp::from_second(100).unwrap();
+    let told = |data: &Metal3Data| {
+        let status = refused(data, "too long", now);
+        let condition = status.conditions[0].clone();
+        (status.error_message.unwrap(), status.ready, condition.status, condition.message)
+    };
+    let text = || "too long".to_owned();
+    assert_eq!(told(&world(both()).data), (text(), None, "False".to_owned(), text()));
+    assert_eq!(told(&world(both()).ready().data), (text(), Some(true), "True".to_owned(), String::new()));
+}

@@ -526,3 +526,58 @@ fn a_later_claim_of_the_same_name_gets_an_answer_of_its_own() {
     world.settle();
     assert_eq!(world.answer_to("C"), Some(index_of(TEMPLATE, 1)));
 }
+
+#[test]
+fn d_27_a_template_hears_of_what_is_its_own_or_takes_its_index() {
+    let of = |name: &str, template: Value| {
+        let data: Metal3Data = object(name, json!({"spec": {"template": template}}));
+        templates_of(&data).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("a-0", json!({"name": "a"})), ["a"]);
+    assert_eq!(of("a-b-1", json!({"name": "c"})), ["a-b", "c"]);
+    assert_eq!(of("a-b", json!({"name": ""})), [""; 0]);
+}
+
+#[test]
+fn td_42_a_claim_keeps_the_template_until_it_is_let_go() {
+    let mut leaving = departing().with(vec![claim("C", gone)], vec![]);
+    leaving.live = true;
+    let plan = leaving.decide();
+    assert_eq!((plan.leave, plan.next), (false, Next::Done));
+    let others = claim("C", |claim| {
+        gone(claim);
+        claim.metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+    });
+    assert!(departing().with(vec![others], vec![]).decide().leave, "what others hold it for is not the template's");
+}
+
+#[test]
+fn td_30_an_answer_on_its_way_out_is_none() {
+    let mut leaving = data(0, "C");
+    deleting(&mut leaving.metadata);
+    assert!(!answers(&leaving, &fixture::claim("C")));
+}
+
+/// The cache of Metal3Data is ahead of that of claims: the answer is for the next claim of the name.
+#[test]
+fn d_36_what_answers_a_later_claim_of_the_name_is_not_released() {
+    let mut later = data(0, "C");
+    later.metadata.owner_references = fixture::owned_by("later").map(|mut owners| {
+        owners.iter_mut().for_each(|owner| owner.kind = Metal3DataClaim::KIND.to_owned());
+        owners
+    });
+    let mut world = world().with(vec![claim("C", gone)], vec![later.clone()]);
+    world.live = true;
+    assert_eq!(steps_of(&world.decide()), [Step::Free]);
+    deleting(&mut later.metadata);
+    let mut world = world.with(vec![claim("C", gone)], vec![later.clone()]);
+    world.live = true;
+    assert!(steps_of(&world.decide()).contains(&Step::LetGo(Arc::new(later))));
+}
+
+#[test]
+fn td_130_an_index_in_the_spec_of_another_template_s_data_is_free() {
+    let other = object("other-0", json!({"spec": {"index": 0, "template": {"name": "other"}}}));
+    let plan = world().with(vec![claim("C", |_| {})], vec![other]).decide();
+    assert!(matches!(&steps_of(&plan)[1], Step::Create(data) if data.spec.index == Some(0)));
+}

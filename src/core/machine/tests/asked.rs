@@ -122,6 +122,11 @@ fn a_i_22_and_23_a_malformed_annotation_says_so() {
         world.says("Ready", "False", "NotReady");
         assert!(world.message(ASSOCIATE).contains("a/b/c"));
     }
+    for nameless in ["", "ns/"] {
+        let mut world = World::new();
+        world.annotate(annotation::HOST, nameless);
+        assert!(host_name(world.m3m()).is_err(), "{nameless:?}");
+    }
 }
 
 #[test]
@@ -142,6 +147,14 @@ fn s_7_a_status_tells_which_generation_it_is_about() {
     machine.status = Some(told.clone());
     assert_eq!(report.status(machine, now).observed_generation, Some(2));
 
+    // Another word within the same generation is dated.
+    let later = Timestamp::from_second(8).unwrap();
+    report.say(rows::WAITING_FOR_BOOTSTRAP, "other words");
+    machine.metadata.generation = Some(1);
+    report.status = told.clone();
+    assert_eq!(report.status(machine, later).last_updated, Some(Time(later)));
+    report.findings = Findings::default();
+
     // As another provider leaves a settled machine: no write for the sake of it.
     machine.metadata.generation = Some(1);
     machine.status = Some(Metal3MachineStatus { observed_generation: None, ..told });
@@ -153,7 +166,54 @@ fn s_7_a_status_tells_which_generation_it_is_about() {
 fn what_comes_within_moments_is_not_written_about() {
     let mut world = World::new();
     world.owner().spec.bootstrap.as_mut().unwrap().data_secret_name = None;
-    world.machine.as_mut().unwrap().metadata.creation_timestamp = Some(Time(Timestamp::from_second(3598).unwrap()));
+    let created = |world: &mut World, second| {
+        world.m3m().metadata.creation_timestamp = Some(Time(Timestamp::from_second(second).unwrap()));
+    };
+    world.m3m().status = Some(Metal3MachineStatus { observed_generation: Some(-1), ..Metal3MachineStatus::default() });
+    created(&mut world, 3598);
     assert_eq!(world.pass(), End::Rest(Next::After(JUST_CREATED)));
     assert!(world.writes.is_empty(), "{:?}", world.writes);
+    created(&mut world, 3595);
+    world.pass();
+    world.says(ASSOCIATE, "False", "WaitingForBootstrapData");
+}
+
+#[test]
+fn what_cannot_be_found_out_shows_under_its_reason() {
+    let name = || "n".to_owned();
+    let template = Question::NodeReuse { template: name() };
+    let cases = [
+        (Question::Candidates, ASSOCIATE, rows::ASSOCIATE_FAILED),
+        (Question::HostStatus { host: name() }, "Paused", rows::PAUSE_SET_FAILED[1]),
+        (Question::Secret { name: name() }, METADATA, rows::METADATA_FAILED),
+        (Question::Nodes, METADATA, rows::CREATE_FAILED),
+        (Question::ClaimLive, METADATA, rows::DISASSOCIATE_FAILED),
+        (Question::HostsLive, METADATA, rows::DELETION_FAILED),
+        (template, METADATA, rows::DELETION_FAILED),
+    ];
+    for (question, kind, row) in cases {
+        let mut report = Report::default();
+        report.read_failed(&question, "no");
+        assert_eq!(report.findings.get(kind).map(|finding| finding.row), Some(row), "{question:?}");
+        assert!(report.trouble);
+    }
+}
+
+#[test]
+fn every_problem_is_counted_under_a_name_of_its_own() {
+    let text = String::new;
+    let selector = crate::placement::Selector::new([], [("not a key", "in", [].as_slice())]).unwrap_err();
+    let problems = [
+        Problem::OwnerMissing(text()),
+        Problem::Annotation(text()),
+        Problem::Selector(selector),
+        Problem::ForeignNamespace { field: "", name: text(), namespace: text() },
+        Problem::TemplateUnnamed,
+        Problem::NothingToDeploy,
+        Problem::SharedHostLabel { nodes: text(), uid: text() },
+        Problem::OtherProviderId { node: text(), found: text(), expected: text() },
+        Problem::SharedProviderId { prefix: text(), nodes: text() },
+    ];
+    let names: BTreeSet<_> = problems.iter().map(Problem::category).collect();
+    assert_eq!(names.len(), problems.len());
 }

@@ -286,3 +286,97 @@ fn m_12_the_failure_domain_follows_the_machine() {
     world.pass();
     assert_eq!(world.m3m().spec.failure_domain, None);
 }
+
+/// The provider id, the handed over user data and the condition are each enough to know that there was a host.
+#[test]
+fn h_4_a_machine_that_had_a_host_takes_no_other() {
+    let traces: [fn(&mut World); 3] = [
+        |world| {
+            world.m3m().status = None;
+            world.m3m().spec.provider_id = Some(PROVIDER_ID.to_owned());
+        },
+        |world| world.m3m().status.as_mut().unwrap().conditions.clear(),
+        |world| world.m3m().status.as_mut().unwrap().user_data = None,
+    ];
+    for trace in traces {
+        let mut running = World::running();
+        running.hosts.push(host("host-1", host_state::AVAILABLE));
+        trace(&mut running);
+
+        let mut taken = running.clone();
+        taken.host().spec.consumer_ref = consumer("m2");
+        assert_eq!(taken.pass(), WAIT);
+        assert_eq!(taken.message(ASSOCIATE), "BareMetalHost ns/host-0 belongs to Metal3Machine ns/m2");
+        assert_eq!(taken.writes, ["status"]);
+
+        let mut gone = running;
+        gone.hosts.remove(0);
+        assert_eq!(gone.pass(), WAIT);
+        assert_eq!(gone.message(ASSOCIATE), "BareMetalHost ns/host-0 is gone");
+        assert_eq!(gone.writes, ["status"]);
+    }
+}
+
+#[test]
+fn m_31_a_machine_that_never_had_a_host_is_not_bound_to_the_one_that_is_gone() {
+    let mut world = World::new();
+    world.annotate(annotation::HOST, "ns/gone");
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn a_provisioned_machine_without_annotation_takes_no_other_host() {
+    let mut world = World::running();
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    world.pass();
+    world.hosts = vec![host("host-1", host_state::AVAILABLE)];
+    world.m3m().metadata.annotations = None;
+    world.writes.clear();
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(ASSOCIATE), format!("no BareMetalHost names this machine any more; it was {PROVIDER_ID}"));
+    assert_eq!(world.writes, ["status"]);
+}
+
+#[test]
+fn h_5_the_own_host_is_found_before_any_selector_is_read() {
+    let mut world = World::running();
+    world.m3m().metadata.annotations = None;
+    world.m3m().spec.host_selector = Some(HostSelector {
+        match_expressions: vec![HostSelectorRequirement { key: "not a key".to_owned(), ..Default::default() }],
+        ..HostSelector::default()
+    });
+    world.asked.clear();
+    assert_eq!(world.pass(), WAIT); // its Node is waited for
+    assert_eq!(host_name(world.m3m()).unwrap(), Some("host-0"));
+    assert!(!world.asked.contains(&Question::Candidates));
+}
+
+#[test]
+fn m_30_an_annotation_that_the_user_wrote_does_not_replace_the_intent() {
+    let mut world = World::new();
+    world.annotate(annotation::HOST, "ns/host-0");
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.writes[..2], ["Intend", "Claim { reused: false } host-0"]);
+}
+
+#[test]
+fn m_50_a_host_of_the_failure_domain_is_preferred() {
+    let mut world = World::new();
+    let mut far = host("host-1", host_state::AVAILABLE);
+    far.metadata.labels = Some([(label::FAILURE_DOMAIN.to_owned(), "rack-1".to_owned())].into());
+    world.hosts.push(far);
+    world.owner().spec.failure_domain = Some("rack-1".to_owned());
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[1].spec.consumer_ref, consumer("m1"));
+}
+
+#[test]
+fn i_7_what_decides_no_disk_asks_for_no_second_look() {
+    let mut world = World::running();
+    world.asked.clear();
+    world.pause(true);
+    world.pass();
+    assert!(!world.writes.is_empty());
+    assert!(!world.asked.contains(&Question::MachineLive), "{:?}", world.asked);
+}

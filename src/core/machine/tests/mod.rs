@@ -49,6 +49,7 @@ struct World {
     fast_track: bool,
     /// What happened, in the order in which it happened.
     writes: Vec<String>,
+    asked: Vec<Question>,
     version: u64,
 }
 
@@ -150,6 +151,7 @@ impl World {
             node_reuse: None,
             fast_track: false,
             writes: Vec::new(),
+            asked: Vec::new(),
             version: 100,
         }
     }
@@ -285,8 +287,11 @@ impl World {
                     }
                     return End::Rest(next);
                 }
-                Step::Ask(Question::Candidates) => choosing = true,
-                Step::Ask(question) => self.answer(&question, &mut answers),
+                Step::Ask(question) => {
+                    choosing |= question == Question::Candidates;
+                    self.answer(&question, &mut answers);
+                    self.asked.push(question);
+                }
                 Step::Do(action) => {
                     if writes == crash {
                         return End::Crash;
@@ -329,7 +334,7 @@ impl World {
 
     fn answer(&self, question: &Question, answers: &mut Answers) {
         match question {
-            Question::Candidates => unreachable!("answered by the caller"),
+            Question::Candidates => {} // shown by the caller
             Question::MachineLive => answers.machine_is_live = true,
             Question::HostsLive => answers.hosts_are_live = true,
             Question::ClaimLive => answers.claim_is_live = true,
@@ -358,7 +363,8 @@ impl World {
             Action::Host { purpose, name, version, patch } => {
                 self.writes.push(format!("{purpose:?} {name}"));
                 let at = self.hosts.iter().position(|host| host.metadata.name.as_deref() == Some(name)).unwrap();
-                assert_eq!(*version, Version::of(&self.hosts[at].metadata), "a host write carries what was looked at");
+                let ObjectMeta { uid, resource_version, .. } = self.hosts[at].metadata.clone();
+                assert_eq!(*version, Version { uid, resource_version }, "a host write carries what was looked at");
                 self.hosts[at] = self.patched(self.hosts[at].clone(), patch);
                 answers.host_status = None;
                 match purpose {

@@ -82,7 +82,7 @@ fn a_mf_10_a_workload_cluster_out_of_reach_is_asked_again() {
     associated(&mut world, 3590);
     assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
     assert_eq!(world.writes, [""; 0], "it may be the machine that brings the cluster up");
-    associated(&mut world, 3000);
+    associated(&mut world, 3300);
     assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
     world.says(METADATA, "False", "CreateError");
     world.nodes = Nodes::Connecting;
@@ -129,6 +129,37 @@ fn a_i_16_17_and_n_16_without_a_bootstrap_provider_the_host_name_finds_the_node(
     assert_eq!(world.pass(), DONE);
     assert_eq!(world.nodes, Nodes::Listed(vec![node("n", &[(label::HOSTNAME, "worker-0")], Some(PROVIDER_ID))]));
     world.says("Ready", "True", "Ready");
+
+    world.writes.clear();
+    assert_eq!((world.pass(), &world.writes[..]), (DONE, &[][..]), "the Node is named");
+    let other = Some("aws://x/y");
+    world.nodes = Nodes::Listed(vec![node("n", &[(label::HOSTNAME, "worker-0")], other)]);
+    let End::Rest(Next::Failed(problem)) = world.pass() else { panic!("no failure") };
+    assert_eq!(problem.category(), "OtherProviderID");
+    assert_eq!(world.nodes, Nodes::Listed(vec![node("n", &[(label::HOSTNAME, "worker-0")], other)]));
+    world.says(METADATA, "False", "UpdateError");
+
+    world.nodes = Nodes::Listed(Vec::new());
+    world.host().status.as_mut().unwrap().hardware = None;
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(METADATA), "the host has no host name to find its Node by");
+}
+
+#[test]
+fn m_94_any_part_of_a_bootstrap_reference_makes_a_bootstrap_provider() {
+    let of = |kind: &str, name: &str, group: Option<&str>| ContractRef {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        api_group: group.map(str::to_owned),
+    };
+    for (config, at_once) in
+        [(of("", "", None), true), (of("", "", Some("")), true), (of("K", "", None), false), (of("", "n", None), false)]
+    {
+        let mut world = World::running();
+        world.owner().spec.bootstrap.as_mut().unwrap().config_ref = Some(config);
+        world.pass();
+        assert_eq!(world.status().initialization.is_some(), at_once);
+    }
 }
 
 #[test]
@@ -136,11 +167,16 @@ fn a_mf_1_and_n_21_a_settled_machine_is_quiet() {
     let mut world = World::running();
     world.nodes = Nodes::Listed(vec![labelled_node(None)]);
     world.pass();
-    world.join();
+    world.asked.clear();
     world.writes.clear();
-    world.nodes = Nodes::Unreachable("nobody should ask".to_owned());
-    assert_eq!(world.pass(), DONE);
+    assert_eq!((world.pass(), &world.writes[..]), (DONE, &[][..]), "Cluster API has not seen the Node yet");
+    world.join();
+    for config in [world.owner().spec.bootstrap.as_mut().unwrap().config_ref.clone(), None] {
+        world.owner().spec.bootstrap.as_mut().unwrap().config_ref = config;
+        assert_eq!(world.pass(), DONE);
+    }
     assert_eq!(world.writes, [""; 0]);
+    assert_eq!(world.asked, []);
     for kind in [ASSOCIATE, METADATA, DATA, "Ready"] {
         assert_eq!(world.condition(kind).unwrap().0, "True", "{kind}");
     }

@@ -144,7 +144,7 @@ fn a_as_6_and_a_md_4_with_a_template_the_claim_comes_before_the_image() {
     assert_eq!(world.hosts[0].spec.image, None);
     assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
     let claim = world.claim.clone().unwrap();
-    assert_eq!(claim.metadata.name.as_deref(), Some("m1"));
+    assert_eq!((claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref()), (Some("ns"), Some("m1")));
     let finalizers = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
     assert_eq!(claim.metadata.finalizers, Some(finalizers.into()));
     assert_eq!(claim.spec.template, Some(NamespacedRef::new("ns", "template")));
@@ -175,6 +175,10 @@ fn a_as_7_and_a_md_14_rendered_data_and_image_go_in_one_write() {
     assert!(host.spec.image.is_some());
     assert_eq!(host.spec.meta_data, Some(SecretRef::new("ns", "m1-metadata")));
     assert_eq!(host.spec.network_data, Some(SecretRef::new("ns", "m1-networkdata")));
+    world.says(DATA, "True", "Metal3DataSecretsReady");
+    world.set_state(host_state::PROVISIONED);
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    world.pass();
     world.says(DATA, "True", "Metal3DataSecretsReady");
 }
 
@@ -292,4 +296,22 @@ fn h_48_the_claim_of_an_earlier_machine_is_waited_out() {
     world.pass();
     world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
     assert_eq!(world.legacy("KubernetesNodeReady"), None);
+}
+
+#[test]
+fn m_71_an_image_that_is_taken_out_of_the_spec_matters_only_while_it_is_needed() {
+    let nothing = End::Rest(Next::Failed(Problem::NothingToDeploy));
+    for (state, on_host, end) in [
+        (host_state::PROVISIONING, true, DONE),
+        (host_state::PROVISIONED, true, WAIT), // its Node is waited for
+        (host_state::AVAILABLE, false, nothing),
+    ] {
+        let mut world = World::running();
+        world.set_state(state);
+        world.m3m().spec.image = None;
+        if !on_host {
+            world.host().spec.image = None;
+        }
+        assert_eq!(world.pass(), end, "{state}");
+    }
 }

@@ -211,3 +211,62 @@ fn a_mf_12_and_13_a_failed_write_shows_under_its_reason() {
     report.write_failed(&action, false, "no");
     assert_eq!(report.findings.get(METADATA).unwrap().row, rows::DELETION_FAILED);
 }
+
+#[test]
+fn h_6_the_finalizer_goes_after_a_live_look_for_hosts() {
+    let mut world = World::new();
+    world.m3m().metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+    world.delete();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.asked, [Question::HostsLive]);
+}
+
+#[test]
+fn m_85_a_data_claim_that_may_exist_is_looked_for_live() {
+    let template: fn(&mut World) = |world| world.m3m().spec.data_template = Some(NamespacedRef::named("template"));
+    let rendered: fn(&mut World) = |world| {
+        let data = Some(NamespacedRef::new("ns", "template-0"));
+        world.m3m().status.get_or_insert_default().rendered_data = data;
+    };
+    for (trace, asked) in [(template, true), (rendered, true), (|_| {}, false)] {
+        let mut world = World::cleared(host_state::AVAILABLE);
+        trace(&mut world);
+        world.asked.clear();
+        assert_eq!(world.pass(), End::Gone);
+        assert_eq!(world.asked.contains(&Question::ClaimLive), asked);
+    }
+}
+
+#[test]
+fn h_48_the_claim_of_another_machine_is_left_alone() {
+    let mut world = World::cleared(host_state::AVAILABLE);
+    let mut claim = Metal3DataClaim::named("ns", "m1");
+    claim.metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+    claim.metadata.owner_references = Some(vec![reference("g", "Metal3Machine", "m2")]);
+    world.claim = Some(claim.clone());
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.claim, Some(claim));
+}
+
+#[test]
+fn m_102_the_cluster_is_known_by_the_machine_or_by_our_own_label() {
+    let lost: [fn(&mut World); 2] =
+        [|world| world.owner().spec.cluster_name.clear(), |world| world.m3m().metadata.labels = None];
+    for lose in lost {
+        let mut world = World::cleared(host_state::AVAILABLE);
+        lose(&mut world);
+        assert_eq!(world.pass(), End::Gone);
+        assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), None);
+        assert_eq!(world.credentials, Credentials::Labelled(None));
+    }
+}
+
+#[test]
+fn m_106_what_others_put_on_the_host_stays() {
+    let mut world = World::cleared(host_state::AVAILABLE);
+    world.host().metadata.labels = Some([(label::CLUSTER_NAME.to_owned(), "other".to_owned())].into());
+    world.annotate_host(annotation::HOST_PAUSED, "");
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), Some("other"));
+    assert_eq!(world.host_annotation(annotation::HOST_PAUSED), Some(""));
+}
