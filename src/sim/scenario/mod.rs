@@ -8,6 +8,7 @@ mod addresses;
 mod ask;
 mod expect;
 mod machines;
+mod sets;
 mod stage;
 
 use futures::future::BoxFuture;
@@ -41,7 +42,7 @@ pub trait Scenario: Send + Sync {
 
 /// Every scenario, in the order in which they are written.
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    let plays = addresses::PLAYS.iter().chain(machines::PLAYS);
+    let plays = addresses::PLAYS.iter().chain(machines::PLAYS).chain(sets::PLAYS);
     plays.map(|play| Box::new(play.clone()) as Box<dyn Scenario>).collect()
 }
 
@@ -53,6 +54,23 @@ pub async fn raise(scenario: &dyn Scenario, world: &World) {
     for &provider in scenario.providers() {
         world.start(provider);
     }
+}
+
+/// Asks for nothing.
+fn nothing(_: &World) -> BoxFuture<'_, Result<(), Stuck>> {
+    Box::pin(std::future::ready(Ok(())))
+}
+
+/// Every process of this provider is killed.
+fn stop(world: &World, provider: Provider) {
+    let processes = world.processes();
+    processes.iter().filter(|process| process.provider == provider).for_each(|process| process.kill());
+}
+
+/// The same, and another one started.
+fn restart(world: &World, provider: Provider) {
+    stop(world, provider);
+    world.start(provider);
 }
 
 /// A scenario as a row of a table.

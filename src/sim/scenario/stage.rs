@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::ask::{add_host, available, cluster, data_template, pool};
+use super::ask::{add_host, available, cluster, data_template, machine_template, metal3, pool};
 use crate::actors::{self, Actor};
-use crate::world::kinds::{DATA_TEMPLATE, HOST, POOL};
+use crate::world::kinds::{DATA_TEMPLATE, HOST, METAL3_MACHINE_TEMPLATE, POOL};
 use crate::world::{Provider, Settings, Snapshot, Stuck, World};
 
 /// What is there before a scenario begins. Everything is at rest.
@@ -14,12 +14,15 @@ pub enum Stage {
     Empty,
     /// Two pools, `provisioning` and `baremetal`, of eleven addresses each.
     Pools,
-    /// The cluster `prod`, provisioned; two hosts, available; the pools; the data template `template` with an address of each.
+    /// The cluster `prod`, up; one host, available; the pools; the data template `template` with an address of each; the machine
+    /// template `workers`, with data.
     Site,
+    /// The same with four hosts.
+    Farm,
 }
 
 impl Stage {
-    pub const ALL: [Self; 3] = [Self::Empty, Self::Pools, Self::Site];
+    pub const ALL: [Self; 4] = [Self::Empty, Self::Pools, Self::Site, Self::Farm];
 
     /// Must be called in a runtime whose time is paused. Costs a few virtual minutes, so build it once.
     pub async fn build(self) -> Result<Snapshot, Stuck> {
@@ -33,24 +36,35 @@ impl Stage {
         Ok(world.snapshot())
     }
 
+    fn hosts(self) -> u8 {
+        match self {
+            Self::Empty | Self::Pools => 0,
+            Self::Site => 1,
+            Self::Farm => 4,
+        }
+    }
+
     async fn furnish(self, world: &World) -> Result<(), Stuck> {
         let hand = world.hand();
         world.start(Provider::Ipam);
-        if self == Self::Site {
-            actors::start(world, Actor::HostOperator).await;
+        if self.hosts() > 0 {
+            for actor in [Actor::HostOperator, Actor::ClusterApi, Actor::Collector] {
+                actors::start(world, actor).await;
+            }
             world.start(Provider::Infra);
             cluster(&hand).await?;
         }
         for (name, net) in [("provisioning", "192.0.2"), ("baremetal", "198.51.100")] {
             hand.create(POOL, pool(name, net, 20)).await?;
         }
-        if self == Self::Site {
+        if self.hosts() > 0 {
             hand.create(DATA_TEMPLATE, data_template("template", &["provisioning", "baremetal"])).await?;
-            for name in ["host-0", "host-1"] {
-                add_host(&hand, name).await?;
+            hand.create(METAL3_MACHINE_TEMPLATE, machine_template("workers", &metal3(Some("template")))).await?;
+            for host in 0..self.hosts() {
+                add_host(&hand, &format!("host-{host}")).await?;
             }
             for host in world.server.all(&HOST.filed()) {
-                available(&hand, host["metadata"]["name"].as_str().unwrap_or_default()).await?;
+                available(&hand, super::expect::name(&host)).await?;
             }
         }
         Ok(())

@@ -173,18 +173,30 @@ impl Hand {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value, Stuck> {
-        let wait = async {
-            loop {
-                let object = self.get(kind, name);
-                if wanted(&object) {
-                    return object;
-                }
-                sleep(LOOK).await;
-            }
-        };
-        timeout(bound, wait).await.map_err(|_| Stuck::NeverCame {
-            what: format!("{what} ({} {name})", kind.kind),
-            there: self.get(kind, name).to_string(),
-        })
+        let what = || format!("{what} ({} {name})", kind.kind);
+        let is_there = || wanted(&self.get(kind, name));
+        until(&self.server, bound, what, is_there, || self.get(kind, name).to_string()).await?;
+        Ok(self.get(kind, name))
     }
+}
+
+/// Looks whenever something has been written.
+pub(super) async fn until(
+    server: &Server,
+    bound: Duration,
+    what: impl Fn() -> String,
+    is_there: impl Fn() -> bool,
+    there: impl Fn() -> String,
+) -> Result<(), Stuck> {
+    let wait = async {
+        let mut seen = None;
+        loop {
+            let now = server.revision();
+            if seen.replace(now) != Some(now) && is_there() {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    timeout(bound, wait).await.map_err(|_| Stuck::NeverCame { what: what(), there: there() })
 }

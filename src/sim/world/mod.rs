@@ -11,9 +11,10 @@ mod process;
 mod weather;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use capm3_runtime::{Clock, SeededDice, Tasks};
+use capm3_runtime::{Clock, Dice, SeededDice, Tasks};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -103,6 +104,7 @@ impl World {
             clock: clock.clone(),
             dice,
             flags: settings.flags.clone(),
+            line: Arc::new(AtomicBool::new(true)),
             tasks: Tasks::new(),
         };
         let (room, processes) = (Arc::default(), Mutex::default());
@@ -121,6 +123,11 @@ impl World {
     /// The same in the workload cluster.
     pub fn remote_hand(&self) -> Hand {
         Hand::new(self.workload.clone(), User::admin(), "default")
+    }
+
+    /// The world's chance: every throw of anybody's comes from its seed.
+    pub fn dice(&self) -> Arc<dyn Dice> {
+        self.around.dice.clone()
     }
 
     pub fn tasks(&self) -> &Tasks {
@@ -157,6 +164,20 @@ impl World {
     /// Every process that was ever started, by the order of its start.
     pub fn processes(&self) -> Vec<Arc<Process>> {
         self.processes.lock().clone()
+    }
+
+    /// Waits until the management cluster is as wanted; else what is missing.
+    pub async fn until(&self, bound: Duration, wanted: impl Fn(&Self) -> Result<(), String>) -> Result<(), Stuck> {
+        let missing = || wanted(self).err().unwrap_or_default();
+        hand::until(&self.server, bound, missing, || wanted(self).is_ok(), String::new).await
+    }
+
+    /// Whether managers reach the workload cluster from now on.
+    pub fn reach_workload(&self, reached: bool) {
+        self.around.line.store(reached, Ordering::Relaxed);
+        if !reached {
+            self.workload.restart(); // ends the watches
+        }
     }
 
     /// Waits until nothing has been written in either cluster for `quiet`; false when that never was within `bound`.

@@ -4,6 +4,7 @@
 //! which is what makes a killed process dead for everybody else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body as Answer;
@@ -83,11 +84,15 @@ impl Gate {
     }
 }
 
+/// Whether there is a way to a server.
+type Line = Arc<AtomicBool>;
+
 /// A connection that works while the process runs.
 #[derive(Clone)]
 struct Gated {
     inner: Connection,
     gate: Gate,
+    line: Line,
 }
 
 impl Service<Request<Body>> for Gated {
@@ -100,10 +105,13 @@ impl Service<Request<Body>> for Gated {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (mut inner, gate) = (self.inner.clone(), self.gate.clone());
+        let (mut inner, gate, line) = (self.inner.clone(), self.gate.clone(), self.line.clone());
         Box::pin(async move {
             let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
             gate.pass().await;
+            if !line.load(Ordering::Relaxed) {
+                return Err("connection refused".into());
+            }
             let answer = inner.call(request).await?;
             gate.pass().await;
             if !watches {
@@ -131,6 +139,8 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub dice: Arc<dyn Dice>,
     pub flags: Flags,
+    /// To the workload cluster.
+    pub line: Arc<AtomicBool>,
     /// Stops with the world.
     pub tasks: Tasks,
 }
@@ -207,10 +217,9 @@ struct Its {
 
 async fn run(provider: Provider, its: Its, around: &Surroundings) {
     let Its { id, gate, clock, metrics, tasks } = its;
-    let client_of = |server: &Server, user: User| {
-        Client::new(Gated { inner: server.connection(user), gate: gate.clone() }, "default")
-    };
-    let client = client_of(&around.server, provider.user(id));
+    let inner = around.server.connection(provider.user(id));
+    let always = Arc::new(AtomicBool::new(true));
+    let client = Client::new(Gated { inner, gate: gate.clone(), line: always }, "default");
     let (clock, dice): (Arc<dyn Clock>, _) = (clock, around.dice.clone());
     let hub =
         Hub::new(client.clone(), HubOptions { dice: dice.clone(), metrics: metrics.clone(), ..HubOptions::default() });
@@ -219,10 +228,11 @@ async fn run(provider: Provider, its: Its, around: &Surroundings) {
     let mut setup = Setup::new(parts, around.flags.clone());
     match provider {
         Provider::Infra => {
-            let (workload, gate) = (around.workload.clone(), gate.clone());
+            let (workload, gate, line) = (around.workload.clone(), gate.clone(), around.line.clone());
             let dial = Arc::new(move |_: &_| {
                 let user = User { process: id, ..User::admin() };
-                Client::new(Gated { inner: workload.connection(user), gate: gate.clone() }, "default")
+                let inner = workload.connection(user);
+                Client::new(Gated { inner, gate: gate.clone(), line: line.clone() }, "default")
             });
             let workloads = Workloads::dialling(
                 setup.reader.clone(),

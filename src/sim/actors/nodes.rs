@@ -1,0 +1,86 @@
+//! Kubelets: a host that runs an image registers a Node in the workload cluster.
+//!
+//! - A Node appears some moments after its host is provisioned and on, with the label `metal3.io/uuid` and without a providerID; with
+//!   the one from the config drive (`metal3://` and the key `providerid`) when the template puts it there (K-25, K-199).
+//! - It is named after the machine that the host is for. An existing Node is left alone.
+//! - A Node that is deleted under a running host comes back once the kubelet restarts (K-173).
+//! - A host that is wiped does not take its Node along: Cluster API deletes it (K-192).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use capm3_api::names::{PROVIDER_ID_SCHEME, label};
+use serde_json::{Value, json};
+
+use super::{Act, Cue, Heard, Part, View, is_deleting, name, uid};
+use crate::room::{HostId, Shelf};
+use crate::server::User;
+use crate::world::Deed;
+use crate::world::kinds::{HOST, NODE};
+
+/// From the disk being written to the kubelet's first word.
+const BOOT: Duration = Duration::from_secs(3);
+
+pub(super) struct Nodes {
+    pub room: Arc<Shelf>,
+}
+
+impl Part for Nodes {
+    fn user(&self) -> User {
+        User { name: "system:node".into(), ..User::admin() }
+    }
+
+    fn pace(&self, _: &Cue) -> Duration {
+        BOOT
+    }
+
+    fn hears(&self, view: &dyn View, heard: &Heard) -> Vec<Cue> {
+        if heard.is(HOST) && runs(&heard.object) {
+            return vec![(HOST, name(&heard.object).to_owned())];
+        }
+        if heard.is(NODE) { self.everything(view) } else { Vec::new() }
+    }
+
+    fn everything(&self, view: &dyn View) -> Vec<Cue> {
+        view.all(HOST).iter().filter(|host| runs(host)).map(|host| (HOST, name(host).to_owned())).collect()
+    }
+
+    fn decide(&self, view: &dyn View, (_, host): &Cue, _: u64) -> Vec<Act> {
+        let host = view.get(HOST, host);
+        let Some(node) = host["spec"]["consumerRef"]["name"].as_str().filter(|_| runs(&host)) else {
+            return Vec::new();
+        };
+        if !view.get(NODE, node).is_null() {
+            return Vec::new();
+        }
+        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""});
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": node, "labels": {label::HOST_UUID: uid(&host), label::HOSTNAME: node}},
+            "status": {"conditions": [ready]},
+        });
+        if let Some(id) = self.provider_id(&host) {
+            object["spec"] = json!({"providerID": id});
+        }
+        vec![Act::Do(NODE, node.to_owned(), Deed::Create(object))]
+    }
+}
+
+impl Nodes {
+    /// What the config drive tells the kubelet.
+    fn provider_id(&self, host: &Value) -> Option<String> {
+        let text = |key: &str| host["metadata"][key].as_str().unwrap_or_default().to_owned();
+        let id = HostId { namespace: text("namespace"), name: text("name"), uid: text("uid") };
+        let drive = self.room.get(&id)?.build.config_drive?;
+        let meta: Value = serde_json::from_str(&drive.meta_data_json).ok()?;
+        meta["providerid"].as_str().map(|id| format!("{PROVIDER_ID_SCHEME}{id}"))
+    }
+}
+
+/// A kubelet is at work on it.
+fn runs(host: &Value) -> bool {
+    host["status"]["provisioning"]["state"] == "provisioned"
+        && host["status"]["poweredOn"] == true
+        && host["spec"]["image"].is_object()
+        && !is_deleting(host)
+}
