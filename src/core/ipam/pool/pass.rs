@@ -85,11 +85,16 @@ impl<'a> Pass<'a> {
                     && !self.table.name_is_taken(claim.key.kind, address)
                     && describe(offer, address).is_some()
             };
-            match claim {
-                Some(claim) if usable(claim) => self.table.take(address, &claim.key),
-                None if ClaimKey::of_index(key).iter().all(|claim| seen.confirmed.claims.get(claim) == Some(&None)) => {
-                }
-                Some(_) | None => self.table.block(address),
+            let confirmed = |claim: &ClaimKey| seen.confirmed.claims.get(claim);
+            let possible = ClaimKey::of_index(key);
+            let alive = possible.iter().find(|claim| matches!(confirmed(claim), Some(Some(_))));
+            match (claim, alive) {
+                (Some(claim), _) if usable(claim) => self.table.take(address, &claim.key),
+                // Another manager's, for a claim that is not cached here yet: without the entry nothing would keep the address
+                // from a third claim until the object is created.
+                (None, Some(claim)) if !self.table.is_taken(address) => self.table.take(address, claim),
+                (None, None) if possible.iter().all(|claim| confirmed(claim) == Some(&None)) => {}
+                (_, _) => self.table.block(address),
             }
         }
         if !seen.pool.is_deleting() {

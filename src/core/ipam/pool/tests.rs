@@ -467,6 +467,20 @@ fn ti_144_a_missing_object_of_a_live_claim_is_made_again() {
     world.settle().has(&[("abc", ".14"), ("new", ".11")]);
 }
 
+/// Found by the search of two managers' interleavings: the one that did not know the claim yet dropped the other's reservation.
+#[test]
+fn hi_1_a_reservation_outlives_a_pass_that_does_not_know_its_claim() {
+    for kind in [Kind::Metal3, Kind::ClusterApi] {
+        let mut world = ten().with(m3("new"));
+        world.0.pool.indexes.insert("abc".into(), at(".11"));
+        let possible = ClaimKey::of_index("abc").into_iter();
+        world.0.confirmed.claims = possible.map(|key| (key.clone(), (key.kind == kind).then(|| "u".into()))).collect();
+        let plan = world.decide();
+        let reserved = BTreeMap::from([("abc".to_owned(), at(".11")), ("new".to_owned(), at(".12"))]);
+        assert_eq!(plan.status.unwrap().indexes, reserved);
+    }
+}
+
 #[test]
 fn ti_145_an_object_without_its_claim_goes_once_that_is_certain() {
     let mut world = ten().holding(m3("abc"), ".11");
