@@ -7,6 +7,7 @@ pub mod invariant;
 pub mod proof;
 pub mod room;
 pub mod scenario;
+pub mod search;
 pub mod server;
 pub mod world;
 
