@@ -417,7 +417,7 @@ pub fn decide(o: &Observed<'_>) -> Decision {
     let (Continue(step) | Break(step)) = life(o, &mut report);
     let step = match step {
         Step::Do(action)
-            if action.decides_a_disk() && !o.answers.machine_is_live && !sown(Defect::MachineNotLookedAt) =>
+            if action.speaks_for_the_machine() && !o.answers.machine_is_live && !sown(Defect::MachineNotLookedAt) =>
         {
             Step::Ask(Question::MachineLive)
         }
@@ -427,10 +427,21 @@ pub fn decide(o: &Observed<'_>) -> Decision {
 }
 
 impl Action {
-    /// Whether a disk is at stake. Hosts name their machine without its uid, so their version alone does not tell a machine from
-    /// a later one of its name (I7): such a write is for a machine that is known to live.
-    fn decides_a_disk(&self) -> bool {
-        matches!(self, Self::Host { purpose: Purpose::Claim { .. } | Purpose::Clear, .. })
+    /// Whether a disk, or what a later machine of the same name may hold by now, is at stake. Hosts name their machine without its
+    /// uid and a claim has its name, so their versions alone do not tell a machine from a later one (I7): such a write is for a machine
+    /// that is known to be there.
+    fn speaks_for_the_machine(&self) -> bool {
+        match self {
+            Self::Host { purpose, .. } => {
+                matches!(purpose, Purpose::Claim { .. } | Purpose::Clear | Purpose::Release { .. })
+            }
+            Self::DropClaim { .. } | Self::DeleteClaim { .. } => true,
+            Self::Machine { .. }
+            | Self::LabelCredentials { .. }
+            | Self::UnlabelCredentials { .. }
+            | Self::CreateClaim(_)
+            | Self::NameNode { .. } => false,
+        }
     }
 }
 

@@ -270,3 +270,27 @@ fn m_106_what_others_put_on_the_host_stays() {
     assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), Some("other"));
     assert_eq!(world.host_annotation(annotation::HOST_PAUSED), Some(""));
 }
+
+/// Somebody took the finalizer off, and a machine of the same name has the host and the claim by now.
+#[test]
+fn i_1_host_and_claim_are_let_go_only_for_a_machine_that_is_known_to_be_there() {
+    let released = World::cleared(host_state::AVAILABLE);
+    let mut dismissed = World::cleared(host_state::AVAILABLE);
+    dismissed.m3m().spec.data_template = Some(NamespacedRef::new("ns", "template"));
+    dismissed.claim = Some(from(json!({
+        "metadata": {"name": "m1", "namespace": "ns", "finalizers": [finalizer::MACHINE]},
+        "spec": {"template": {"name": "template"}},
+    })));
+    let mut deleted = World::cleared(host_state::AVAILABLE);
+    deleted.claim = dismissed.claim.clone();
+    deleted.claim.as_mut().unwrap().metadata.finalizers = None;
+    for world in [released, dismissed, deleted] {
+        let machine = world.machine.clone().unwrap();
+        let step = |machine_is_live| {
+            let answers = Answers { machine_is_live, credentials: Some(Credentials::Missing), ..Answers::default() };
+            decide(&world.observed(&machine, &answers, false)).step
+        };
+        assert_eq!(step(false), Step::Ask(Question::MachineLive));
+        assert!(matches!(step(true), Step::Do(_)));
+    }
+}
