@@ -477,4 +477,15 @@ mod tests {
             Observed { machines: Machines::Live(0), kept: vec![&host], ..observed(&cluster, Owner::Missing("prod")) };
         assert!(matches!(decide(&observed).step, Step::FreeHost { name, .. } if name == "kept"));
     }
+
+    #[test]
+    fn h_28_the_name_that_machines_carry() {
+        let mut cluster = metal3_cluster();
+        let owner = Cluster::named("ns", "owner");
+        assert_eq!(cluster_name(&cluster, Owner::Cluster(&owner)), Some("owner"));
+        assert_eq!(cluster_name(&cluster, Owner::Missing("gone")), Some("gone"));
+        assert_eq!(cluster_name(&cluster, Owner::None), None);
+        cluster.metadata.labels = Some([(label::CLUSTER_NAME.to_owned(), "labelled".to_owned())].into());
+        assert_eq!(cluster_name(&cluster, Owner::None), Some("labelled"));
+    }
 }

@@ -413,9 +413,11 @@ mod tests {
     #[test]
     fn s_8_order_of_the_list() {
         let mut object = Object::default();
-        object.pass(1, &[(Row::yes(PAUSED, "Paused", Legacy::Silent), ""), (B_YES, ""), (A_YES, "")]);
+        let silent = |kind| Row::yes(kind, "Fine", Legacy::Silent);
+        let said = [silent(PAUSED), B_YES, A_YES, silent("Zoned"), silent("Available")];
+        object.pass(1, &said.map(|row| (row, "")));
         let order: Vec<_> = object.current.iter().map(|c| c.type_.as_str()).collect();
-        assert_eq!(order, ["Ready", "A", "B", "Paused"]);
+        assert_eq!(order, ["Available", "Ready", "A", "B", "Zoned", "Paused"]);
     }
 
     #[test]
@@ -463,5 +465,27 @@ mod tests {
         findings.say(A_YES, "");
         assert_eq!(findings.iter().count(), 1);
         assert_eq!(findings.get("A").map(|f| f.row), Some(A_YES));
+    }
+
+    #[test]
+    fn a_condition_is_true_by_kind_and_status() {
+        let condition = |kind: &str, status: &str| Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: String::new(),
+            message: String::new(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        };
+        let legacy = |kind: &str, status: &str| LegacyCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            ..LegacyCondition::default()
+        };
+        for (a, b, expected) in [("True", "False", true), ("False", "True", false), ("Unknown", "True", false)] {
+            assert_eq!(is_true(&[condition("A", a), condition("B", b)], "A"), expected);
+            assert_eq!(is_true_legacy(&[legacy("A", a), legacy("B", b)], "A"), expected);
+        }
+        assert!(!is_true(&[], "A") && !is_true_legacy(&[], "A"));
     }
 }

@@ -206,6 +206,10 @@ mod tests {
         let expected = json!({ "capacity": { "cpu": "4", "memory": "1024Mi" } });
         assert_eq!(told(status(&template(None), &hosts)), expected);
         assert_eq!(status(&template(None), &[host(&[], "x86_64", 0, 1024)]), None, "not inspected");
+        for (given, told_as) in [("amd64", "amd64"), ("aarch64", "arm64"), ("s390x", "s390x"), ("ppc64le", "ppc64le")] {
+            let told = told(status(&template(None), &[host(&[], given, 4, 2048)]));
+            assert_eq!(told["nodeInfo"]["architecture"], told_as);
+        }
     }
 
     #[test]

@@ -251,6 +251,9 @@ mod tests {
             &json!({"list": [], "map": {}, "none": null, "text": "", "flag": true, "off": false}),
             "flag: true\nlist: []\nmap: {}\nnone: null\n\"off\": false\ntext: \"\"\n",
         );
+        check(&json!([{}, []]), "- {}\n- []\n");
+        check(&json!({}), "{}\n");
+        check(&json!([]), "[]\n");
     }
 
     #[test]

@@ -361,4 +361,11 @@ mod tests {
         }});
         check(spec, &NOTHING, &["a", "b"]);
     }
+
+    #[test]
+    fn d_58_a_metal3_pool_is_known_by_group_and_kind() {
+        let of = |group, kind| PoolKind::new(group, kind).is_metal3();
+        assert!(of(None, None) && of(Some(""), Some("IPPool")));
+        assert!(!of(Some("ipam.example.com"), None) && !of(None, Some("InClusterIPPool")));
+    }
 }

@@ -373,7 +373,7 @@ mod tests {
     use super::*;
     use crate::ipam::pool::{Observed, decide};
     use capm3_api::foreign::IPAddressClaimSpec;
-    use capm3_api::ipam::v1alpha1::{IPClaimSpec, IPPoolSpec, Range as PoolRange};
+    use capm3_api::ipam::v1alpha1::{IPAddressCounts, IPClaimSpec, IPPoolSpec, Range as PoolRange};
     use serde_json::json;
 
     fn claim(namespace: &str, pool_namespace: &str) -> IPClaim {
@@ -501,6 +501,8 @@ mod tests {
         ] {
             let mut m3 = claim("x", "");
             m3.status = Some(claim_status(&m3, &answer, now.0));
+            let address = m3.status.as_ref().unwrap().address.as_ref();
+            assert!(address.is_none_or(|address| address.namespace.as_deref() == Some("x")));
             assert_eq!(Claim::from(&m3).answer.as_ref(), Some(&answer));
             let mut c = capi("ipam.metal3.io", "IPPool");
             c.status = Some(capi_claim_status(&c, &answer, &now));
@@ -521,11 +523,16 @@ mod tests {
         pool.status = Some(IPPoolStatus { last_updated: Some(Time(now)), ..IPPoolStatus::default() });
         assert_eq!(pool_status(&pool, None, Some(&Summary::ready()), now), None);
         assert_eq!(pool_status(&pool, None, None, now), None);
-        let counts = Some(capm3_api::ipam::v1alpha1::IPAddressCounts { free: 9, total: 10, used: 1 });
+        let counts = Some(IPAddressCounts { free: 9, total: 10, used: 1 });
         let indexes = [("c".to_owned(), "10.0.0.7".to_owned())].into();
         let reserves = Status { indexes, last_updated: Some(Time(now)), counts };
         pool.status = pool_status(&pool, Some(reserves), Some(&Summary::ready()), now);
-        assert_eq!(pool.status.as_ref().unwrap().observed_generation, Some(1));
+        let written = pool.status.as_ref().unwrap();
+        assert_eq!(written.observed_generation, Some(1));
+        assert_eq!(
+            (&written.ip_addresses, &written.last_updated),
+            (&Some(IPAddressCounts { free: 9, total: 10, used: 1 }), &Some(Time(now)))
+        );
         assert_eq!(pool_status(&pool, None, Some(&Summary::ready()), now), None, "the same again is no write");
         pool.metadata.generation = Some(2);
         let told = pool_status(&pool, None, Some(&Summary::ready()), now).unwrap();
@@ -551,6 +558,10 @@ mod tests {
         let mut c = capi("ipam.metal3.io", "IPPool");
         let address_ref = Some(NameRef { name: "a".into() });
         c.status = Some(IPAddressClaimStatus { address_ref, ..IPAddressClaimStatus::default() });
+        assert_eq!(capi_claim(&c, None).answer, Some(Answer::Incomplete));
+        let mut failed = capi_claim_status(&c, &Answer::from(&Failure::Exhausted), &Time(jiff::Timestamp::UNIX_EPOCH));
+        failed.address_ref = c.status.unwrap().address_ref;
+        c.status = Some(failed);
         assert_eq!(capi_claim(&c, None).answer, Some(Answer::Incomplete));
     }
 
@@ -602,5 +613,92 @@ mod tests {
                 ("prod-prov-172-22-8-2", 29, "172.22.8.6"),
             ]
         );
+    }
+
+    #[test]
+    fn addresses_belong_to_pools_as_claims_do() {
+        let reference = |namespace: &str| ObjectReference {
+            name: Some("abc".into()),
+            namespace: Some(namespace.into()),
+            ..ObjectReference::default()
+        };
+        let mut address = IPAddress::named("x", "a");
+        address.spec.pool = reference("x");
+        assert_eq!(pool_of_address(&address), Some("abc"));
+        address.spec.pool = reference("y");
+        assert_eq!(pool_of_address(&address), None);
+        let mut address = foreign::IPAddress::named("x", "a");
+        address.spec.pool_ref = capi("ipam.metal3.io", "IPPool").spec.pool_ref;
+        assert_eq!(pool_of_capi_address(&address), Some("abc"));
+        address.spec.pool_ref = capi("ipam.example.com", "IPPool").spec.pool_ref;
+        assert_eq!(pool_of_capi_address(&address), None);
+    }
+
+    #[test]
+    fn k_71_the_cluster_of_a_claim_is_named_or_labelled() {
+        let mut claim = capi("ipam.metal3.io", "IPPool");
+        assert_eq!(cluster_of_claim(&claim), None);
+        claim.metadata.labels = Some([(label::CLUSTER_NAME.to_owned(), "labelled".to_owned())].into());
+        assert_eq!(cluster_of_claim(&claim), Some("labelled"));
+        claim.spec.cluster_name = Some("named".into());
+        assert_eq!(cluster_of_claim(&claim), Some("named"));
+        claim.spec.cluster_name = Some(String::new());
+        assert_eq!(cluster_of_claim(&claim), None);
+        let missing = Some(super::super::pool::Cluster::Missing);
+        assert_eq!(capi_claim(&claim, missing.clone()).cluster, missing);
+    }
+
+    #[test]
+    fn a_pool_names_a_cluster_or_none() {
+        let named = |name: &str| {
+            let spec = IPPoolSpec { cluster_name: Some(name.into()), ..IPPoolSpec::default() };
+            Pool::from(&IPPool { spec, ..IPPool::named("x", "abc") }).cluster_name
+        };
+        assert_eq!((named("prod"), named("")), (Some("prod".to_owned()), None));
+    }
+
+    #[test]
+    fn the_claim_of_an_address_is_the_owner_of_its_kind_and_name() {
+        let owner = |kind: &str, name: &str, uid: &str| OwnerReference {
+            kind: kind.into(),
+            name: name.into(),
+            uid: uid.into(),
+            ..OwnerReference::default()
+        };
+        let mut address = IPAddress::named("x", "a");
+        address.spec.claim.name = Some("c".into());
+        let others =
+            vec![owner("IPPool", "c", "pool"), owner("IPClaim", "d", "d"), owner("IPAddressClaim", "c", "capi")];
+        address.metadata.owner_references = Some([others.clone(), vec![owner("IPClaim", "c", "m3")]].concat());
+        assert_eq!(AddressObject::from(&address).claim_uid.as_deref(), Some("m3"));
+        address.metadata.owner_references = Some(others);
+        assert_eq!(AddressObject::from(&address).claim_uid, None);
+    }
+
+    #[test]
+    fn k_74_who_waits_for_a_pool_is_told_its_name() {
+        let now = Time(jiff::Timestamp::from_second(7).unwrap());
+        let message = "waits for IPPool abc, which does not exist";
+        let m3 = awaiting_pool(&claim("x", ""), now.0);
+        assert_eq!((m3.conditions[0].reason.as_str(), m3.conditions[0].message.as_str()), ("PoolNotReady", message));
+        assert_eq!(m3.error_message, None);
+        let capi = capi_awaiting_pool(&capi("ipam.metal3.io", "IPPool"), &now);
+        assert_eq!(
+            (capi.conditions[0].reason.as_str(), capi.conditions[0].message.as_str()),
+            ("PoolNotReady", message)
+        );
+    }
+
+    #[test]
+    fn i_42_the_date_of_ready_is_its_own() {
+        let at = |second| Time(jiff::Timestamp::from_second(second).unwrap());
+        let mut claim = capi("ipam.metal3.io", "IPPool");
+        claim.status = Some(capi_claim_status(&claim, &Answer::from(&Failure::Exhausted), &at(1)));
+        let conditions = &mut claim.status.as_mut().unwrap().conditions;
+        conditions.insert(0, Condition { type_: "Other".into(), last_transition_time: at(0), ..conditions[0].clone() });
+        let date =
+            |answer: &Answer| capi_claim_status(&claim, answer, &at(9)).conditions[0].last_transition_time.clone();
+        assert_eq!(date(&Answer::from(&Failure::NotAvailable)), at(1), "still False");
+        assert_eq!(date(&Answer::Address("a".into())), at(9));
     }
 }

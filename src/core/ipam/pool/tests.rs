@@ -629,3 +629,145 @@ fn ti_150_a_thousand_claims_in_one_pass() {
     assert_eq!(plan.served.len(), 1000);
     assert_eq!(plan.status.unwrap().indexes["c0999"], "10.0.3.231");
 }
+
+#[test]
+fn names_of_other_pools_matter_only_to_who_wants_an_address() {
+    for (world, wanted) in [
+        (ten(), false),
+        (ten().with(m3("a")), true),
+        (ten().holding(m3("a"), ".11"), false),
+        (ten().holding(m3("a"), ".11").with(capi("a")), true),
+        (ten().with(leaving(m3("a"), &[])), false),
+    ] {
+        assert_eq!(world.0.wants_addresses(), wanted, "{:?}", world.0.claims);
+    }
+}
+
+#[test]
+fn i_19_a_pool_that_lives_gets_the_finalizer_and_one_that_goes_does_not() {
+    let without = |mut world: World| {
+        world.0.pool.metadata.finalizers = None;
+        world.decide().metadata.and_then(|metadata| metadata.finalizers)
+    };
+    assert_eq!(without(ten()), Some(vec![finalizer::IP_POOL.to_owned()]));
+    assert_eq!(without(ten().deleting()), None);
+    let mut waiting = ten();
+    waiting.0.pool.cluster_name = Some("prod".into());
+    waiting.0.cluster = Some(Cluster::Missing);
+    assert_eq!(without(waiting), None, "not before its Cluster is there");
+}
+
+#[test]
+fn i_19_only_the_cluster_itself_counts_as_owner() {
+    let owner = |group: &str, kind: &str, name: &str| OwnerReference {
+        api_version: format!("{group}/v1beta2"),
+        kind: kind.into(),
+        name: name.into(),
+        ..OwnerReference::default()
+    };
+    for (before, added) in [
+        (owner("cluster.x-k8s.io", "Cluster", "prod"), 0),
+        (owner("cluster.x-k8s.io", "Cluster", "other"), 1),
+        (owner("cluster.x-k8s.io", "MachineSet", "prod"), 1),
+        (owner("example.com", "Cluster", "prod"), 1),
+    ] {
+        let mut world = ten();
+        world.0.pool.cluster_name = Some("prod".into());
+        world.0.cluster = Some(Cluster::Found { name: "prod".into(), uid: "u1".into(), paused: false });
+        world.0.pool.metadata.owner_references = Some(vec![before.clone()]);
+        let owners = world.decide().metadata.unwrap().owner_references.unwrap();
+        assert_eq!(owners.len(), 1 + added, "{before:?}");
+    }
+}
+
+#[test]
+fn an_address_loses_our_finalizer_and_no_other() {
+    for (of, foreign) in [(m3("a"), capi("a")), (capi("a"), m3("a"))] {
+        let ours = of.key.kind.address_finalizer().to_owned();
+        let others = vec!["x".to_owned(), foreign.key.kind.address_finalizer().to_owned()];
+        let held = |finalizers: Vec<String>| AddressObject { finalizers, ..object(&of, ".11") }.without_our_finalizer();
+        assert_eq!(held([others.clone(), vec![ours.clone()]].concat()), Some(others.clone()));
+        assert_eq!(held(vec![ours]), Some(Vec::new()));
+        assert_eq!(held(others), None);
+    }
+}
+
+#[test]
+fn i_21_only_what_may_be_wrong_is_read_live() {
+    for world in [
+        ten(),
+        ten().holding(m3("a"), ".11").with(m3("b")),
+        ten().holding(leaving(m3("a"), &[]), ".11"),
+        ten().holding(m3("a"), ".11").deleting(),
+    ] {
+        assert_eq!(needs(&world.0), Needs::default());
+    }
+    let mut live = ten().holding(m3("a"), ".11");
+    live.0.addresses.clear();
+    assert_eq!(needs(&live.0), Needs::default(), "it is made again");
+
+    let mut unanswered = ten().holding(leaving(m3("a"), &[]), ".11");
+    unanswered.0.addresses.clear();
+    unanswered.0.claims[0].answer = None;
+    assert_eq!(needs(&unanswered.0).addresses, [(Kind::Metal3, "abcpref-192-168-0-11".to_owned())].into());
+
+    let mut unknown = ten().holding(m3("a"), ".11");
+    (unknown.0.claims, unknown.0.addresses) = (Vec::new(), Vec::new());
+    assert_eq!(needs(&unknown.0).claims, ClaimKey::of_index("a").into_iter().collect());
+
+    let mut unheld = ten().deleting();
+    unheld.0.pool.metadata.finalizers = None;
+    assert!(!needs(&unheld.0).emptiness);
+}
+
+#[test]
+fn hi_20_an_object_whose_claim_lives_is_no_orphan() {
+    let mut world = ten().holding(m3("abc"), ".11");
+    let claim = world.0.claims.remove(0);
+    world.0.confirmed.claims = [(claim.key, Some(claim.uid))].into();
+    assert_eq!(world.decide().orphans, []);
+    world.0.confirmed.claims.values_mut().for_each(|uid| *uid = Some("another".into()));
+    assert_eq!(world.decide().orphans.len(), 1);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_filled_gives_way_to_another_address() {
+    let reserved = |address: &str| {
+        let mut world = ten().with(m3("abc"));
+        world.0.pool.indexes.insert("abc".into(), at(address));
+        world
+    };
+    reserved(".14").settle().has(&[("abc", ".14")]);
+    reserved(".99").settle().has(&[("abc", ".11")]);
+    let mut named = reserved(".14");
+    named.0.foreign_names.insert((Kind::Metal3, "abcpref-192-168-0-14".into()));
+    named.settle().has(&[("abc", ".11")]);
+    reserved(".14").holding(m3("x"), ".14").settle().has(&[("abc", ".11"), ("x", ".14")]);
+}
+
+#[test]
+fn hi_11_a_pre_allocation_that_is_reserved_or_named_by_another_waits() {
+    let mut reserved = ten().kept("n", ".11").with(m3("m")).with(m3("n"));
+    reserved.0.pool.indexes.insert("m".into(), at(".11"));
+    reserved.settle().says(Kind::Metal3, "n", &Failure::NotAvailable).has(&[("m", ".11")]);
+    let mut named = ten().kept("n", ".11").with(m3("n"));
+    named.0.foreign_names.insert((Kind::Metal3, "abcpref-192-168-0-11".into()));
+    named.settle().says(Kind::Metal3, "n", &Failure::NotAvailable).has(&[]);
+}
+
+#[test]
+fn hi_28_counts_alone_are_no_write_where_nobody_counted_or_the_pool_goes() {
+    let mut uncounted = ten().holding(m3("a"), ".11");
+    uncounted.0.pool.counts = None;
+    assert_eq!(uncounted.decide().status, None);
+    let mut going = ten().holding(m3("a"), ".11").deleting();
+    going.0.pool.counts = Some(IPAddressCounts { free: 99, total: 100, used: 1 });
+    assert_eq!(going.decide().status, None);
+}
+
+/// The first outputs of the published generator for seed 0.
+#[test]
+fn the_dice_are_split_mix() {
+    let outputs = [0, 1, 2].map(|n| super::pass::mix(0, n));
+    assert_eq!(outputs, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+}
