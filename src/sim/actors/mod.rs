@@ -7,6 +7,11 @@
 //!
 //! What users do is not looking after: those actors are functions that a scenario awaits.
 
+pub mod clusterctl;
+pub mod gitops;
+pub mod hardware;
+pub mod user;
+
 mod cluster_api;
 mod collector;
 mod nodes;

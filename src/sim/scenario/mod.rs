@@ -8,6 +8,7 @@ mod addresses;
 mod ask;
 mod expect;
 mod machines;
+mod meddlers;
 mod sets;
 mod stage;
 
@@ -42,7 +43,7 @@ pub trait Scenario: Send + Sync {
 
 /// Every scenario, in the order in which they are written.
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    let plays = addresses::PLAYS.iter().chain(machines::PLAYS).chain(sets::PLAYS);
+    let plays = addresses::PLAYS.iter().chain(machines::PLAYS).chain(sets::PLAYS).chain(meddlers::PLAYS);
     plays.map(|play| Box::new(play.clone()) as Box<dyn Scenario>).collect()
 }
 

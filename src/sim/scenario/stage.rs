@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ask::{add_host, available, cluster, data_template, machine_template, metal3, pool};
+use super::ask::{CLUSTER_NAME, add_host, available, cluster, data_template, machine_template, metal3, pool};
 use crate::actors::{self, Actor};
 use crate::world::kinds::{DATA_TEMPLATE, HOST, METAL3_MACHINE_TEMPLATE, POOL};
 use crate::world::{Provider, Settings, Snapshot, Stuck, World};
@@ -19,14 +19,19 @@ pub enum Stage {
     Site,
     /// The same with four hosts.
     Farm,
+    /// As the site, with pools of the cluster, and a second management cluster, in which nothing but the namespace is.
+    Pivot,
 }
 
 impl Stage {
-    pub const ALL: [Self; 4] = [Self::Empty, Self::Pools, Self::Site, Self::Farm];
+    pub const ALL: [Self; 5] = [Self::Empty, Self::Pools, Self::Site, Self::Farm, Self::Pivot];
 
     /// Must be called in a runtime whose time is paused. Costs a few virtual minutes, so build it once.
     pub async fn build(self) -> Result<Snapshot, Stuck> {
-        let world = World::empty(Settings::default()).await?;
+        let mut world = World::empty(Settings::default()).await?;
+        if self == Self::Pivot {
+            world.add_second();
+        }
         if self != Self::Empty {
             Box::pin(self.furnish(&world)).await?;
             if !world.settles(Duration::from_secs(30), Duration::from_secs(600)).await {
@@ -39,7 +44,7 @@ impl Stage {
     fn hosts(self) -> u8 {
         match self {
             Self::Empty | Self::Pools => 0,
-            Self::Site => 1,
+            Self::Site | Self::Pivot => 1,
             Self::Farm => 4,
         }
     }
@@ -55,7 +60,11 @@ impl Stage {
             cluster(&hand).await?;
         }
         for (name, net) in [("provisioning", "192.0.2"), ("baremetal", "198.51.100")] {
-            hand.create(POOL, pool(name, net, 20)).await?;
+            let mut pool = pool(name, net, 20);
+            if self == Self::Pivot {
+                pool["spec"]["clusterName"] = CLUSTER_NAME.into(); // else the pool stays behind, and its addresses with it
+            }
+            hand.create(POOL, pool).await?;
         }
         if self.hosts() > 0 {
             hand.create(DATA_TEMPLATE, data_template("template", &["provisioning", "baremetal"])).await?;

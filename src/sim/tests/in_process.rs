@@ -7,161 +7,43 @@
     reason = "helpers of tests fail the test and say why"
 )]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use capm3_remote::Workloads;
-use capm3_runtime::{
-    Hub, HubOptions, Key, Metrics, Options as Flags, Parts, Preconditions, Recorder, SeededDice, Setup, Tasks, Writer,
+use capm3_sim::host::FINALIZER;
+use capm3_sim::room::HostId;
+use capm3_sim::world::kinds::{
+    CLUSTER, DATA, DATA_TEMPLATE, HOST, Kind, MACHINE, METAL3_CLUSTER, METAL3_MACHINE, NODE, POOL, SECRET,
 };
-use capm3_sim::host::{FINALIZER, Operator, Options as OperatorOptions};
-use capm3_sim::room::{HostId, Shelf};
-use capm3_sim::server::{Options, Routers, Server, User, VirtualClock, cluster_api, hosts, providers};
-use kube::core::ApiResource;
+use capm3_sim::world::{Hand, Provider, SITE, Settings, World};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-const NS: &str = "site";
 /// Virtual time in which anything that is waited for has to happen.
 const BOUND: Duration = Duration::from_secs(60);
-const EPOCH: &str = "2026-08-01T00:00:00Z";
-
-const HOST: (&str, &str, &str) = ("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts");
-const CLUSTER: (&str, &str, &str) = ("cluster.x-k8s.io/v1beta2", "Cluster", "clusters");
-const MACHINE: (&str, &str, &str) = ("cluster.x-k8s.io/v1beta2", "Machine", "machines");
-const METAL3_CLUSTER: (&str, &str, &str) =
-    ("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Cluster", "metal3clusters");
-const METAL3_MACHINE: (&str, &str, &str) =
-    ("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Machine", "metal3machines");
-const DATA: (&str, &str, &str) = ("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3Data", "metal3datas");
-const DATA_TEMPLATE: (&str, &str, &str) =
-    ("infrastructure.cluster.x-k8s.io/v1beta2", "Metal3DataTemplate", "metal3datatemplates");
-const POOL: (&str, &str, &str) = ("ipam.metal3.io/v1alpha1", "IPPool", "ippools");
-const SECRET: (&str, &str, &str) = ("v1", "Secret", "secrets");
-const NODE: (&str, &str, &str) = ("v1", "Node", "nodes");
 
 /// A management cluster with hosts, and who writes in it for the test.
 struct Site {
-    server: Server,
-    /// The workload cluster.
-    workload: Server,
-    clock: Arc<VirtualClock>,
-    dice: Arc<SeededDice>,
-    writer: Writer,
-    room: Arc<Shelf>,
-    tasks: Tasks,
-}
-
-fn resource((api_version, kind, plural): (&str, &str, &str)) -> ApiResource {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
-}
-
-/// As the server files it.
-fn filed((api_version, _, plural): (&str, &str, &str)) -> String {
-    match api_version.split_once('/') {
-        Some((group, _)) => format!("{plural}.{group}"),
-        None => plural.to_owned(),
-    }
+    world: World,
+    hand: Hand,
 }
 
 impl Site {
     async fn new(seed: u64) -> Self {
-        let clock = Arc::new(VirtualClock::starting_at(EPOCH.parse().unwrap()));
-        let hooks = Arc::new(Routers::of_providers());
-        let server = Server::new(Options { hooks, keep_trace: true, ..Options::new(seed, clock.clone()) });
-        for objects in [providers().unwrap(), hosts().unwrap(), cluster_api()] {
-            server.install(objects).await.unwrap();
-        }
-        let site = Self {
-            workload: Server::new(Options::new(seed + 1, clock.clone())),
-            clock,
-            dice: Arc::new(SeededDice::new(seed)),
-            writer: Writer::uncached(server.client(User::admin())),
-            room: Arc::new(Shelf::default()),
-            tasks: Tasks::new(),
-            server,
-        };
-        site.create(("v1", "Namespace", "namespaces"), json!({"metadata": {"name": NS}})).await;
-        let options =
-            OperatorOptions { clock: site.clock.clone(), dice: site.dice.clone(), ..OperatorOptions::default() };
-        let operator = User::service_account("baremetal-operator-system", "operator");
-        let operator = User { groups: User::admin().groups, ..operator };
-        Operator::spawn(site.server.client(operator), site.room.clone(), options, &site.tasks).await;
-        site
+        let world = World::empty(Settings { seed, keep_trace: true, ..Settings::default() }).await.unwrap();
+        world.start_operator().await;
+        let hand = world.hand();
+        Self { world, hand }
     }
 
-    /// Both managers, as their own ServiceAccounts.
-    async fn start_managers(&self) {
-        let infra = self.server.client(User::service_account("capm3-system", "capm3-manager"));
-        let ipam = self.server.client(User::service_account("metal3-ipam-system", "ipam-manager"));
-        for (client, is_infra) in [(infra, true), (ipam, false)] {
-            let metrics = Metrics::new();
-            let options = HubOptions { dice: self.dice.clone(), ..HubOptions::default() };
-            let hub = Hub::new(client.clone(), options);
-            let (clock, tasks) = (self.clock.clone(), self.tasks.clone());
-            let recorder = Recorder::spawn(client, "manager", "one".into(), clock.clone(), &metrics, &tasks);
-            let (dice, metrics_of) = (self.dice.clone(), metrics.clone());
-            let parts = Parts { hub: hub.clone(), recorder, clock, dice, metrics: metrics_of, tasks: tasks.clone() };
-            let mut setup = Setup::new(parts, Flags::default());
-            if is_infra {
-                let workload = self.workload.clone();
-                let workloads = Workloads::dialling(
-                    setup.reader.clone(),
-                    "test".into(),
-                    self.dice.clone(),
-                    metrics.clone(),
-                    tasks.clone(),
-                    Some(Arc::new(move |_| workload.client(User::admin()))),
-                );
-                capm3_controllers::infra::register_with(&mut setup, &workloads);
-            } else {
-                capm3_controllers::ipam::register(&mut setup);
-            }
-            hub.start(&tasks);
-            timeout(BOUND, hub.wait_synced()).await.unwrap_or_else(|_| panic!("waits for {:?}", hub.waiting_for()));
-            setup.into_controllers().into_iter().for_each(|controller| controller.spawn(&metrics, &tasks));
-        }
-    }
-
-    async fn create(&self, kind: (&str, &str, &str), body: Value) -> Value {
-        let created = self.writer.create_dynamic(&resource(kind), body).await;
-        serde_json::to_value(created.unwrap_or_else(|error| panic!("{error}: {:?}", error.failure()))).unwrap()
-    }
-
-    async fn patch(&self, kind: (&str, &str, &str), name: &str, patch: Value) {
-        self.writer.patch_dynamic(&resource(kind), &Key::new(NS, name), patch, &Preconditions::none()).await.unwrap();
-    }
-
-    async fn delete(&self, kind: (&str, &str, &str), name: &str) {
-        self.writer.delete_dynamic(&resource(kind), &Key::new(NS, name), &Preconditions::none()).await.unwrap();
-    }
-
-    fn get(&self, kind: (&str, &str, &str), name: &str) -> Value {
-        self.server.get(&filed(kind), NS, name).map(|object| Value::clone(&object)).unwrap_or_default()
+    async fn create(&self, kind: Kind, body: Value) -> Value {
+        self.hand.create(kind, body).await.unwrap()
     }
 
     /// Waits until the object, null when it is not there, is as wanted.
-    async fn until(&self, kind: (&str, &str, &str), name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let wait = async {
-            loop {
-                let object = self.get(kind, name);
-                if wanted(&object) {
-                    return object;
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        timeout(BOUND, wait).await.unwrap_or_else(|_| {
-            let trace = self.server.trace();
-            let last = trace[trace.len().saturating_sub(40)..].join("\n");
-            panic!("{what} never came; there is {:#}\n{last}", self.get(kind, name))
+    async fn until(&self, kind: Kind, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.hand.until(BOUND, (kind, name), what, wanted).await.unwrap_or_else(|stuck| {
+            let trace = self.world.server.trace();
+            panic!("{stuck}\n{}", trace[trace.len().saturating_sub(40)..].join("\n"))
         })
     }
 
@@ -170,20 +52,15 @@ impl Site {
     }
 
     async fn add_host(&self, name: &str) -> Value {
-        let secret = json!({"metadata": {"name": format!("{name}-bmc"), "namespace": NS}, "stringData": {"username": "u", "password": "p"}});
+        let secret =
+            json!({"metadata": {"name": format!("{name}-bmc")}, "stringData": {"username": "u", "password": "p"}});
         self.create(SECRET, secret).await;
         let host = json!({
-            "metadata": {"name": name, "namespace": NS},
+            "metadata": {"name": name},
             "spec": {"online": true, "bootMACAddress": "02:00:00:00:00:01",
                      "bmc": {"address": "ipmi://192.0.2.1", "credentialsName": format!("{name}-bmc")}},
         });
         self.create(HOST, host).await
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.tasks.stop();
     }
 }
 
@@ -196,22 +73,22 @@ async fn a_host_lives_its_whole_life() {
     assert_eq!(host["metadata"]["finalizers"], json!([FINALIZER]));
     assert_eq!(host["status"]["hardware"]["nics"][0]["mac"], "02:00:00:00:00:01");
 
-    let user = json!({"metadata": {"name": "user", "namespace": NS}, "stringData": {"value": "#cloud-config\n"}});
+    let user = json!({"metadata": {"name": "user"}, "stringData": {"value": "#cloud-config\n"}});
     site.create(SECRET, user).await;
     let image = json!({"url": "http://site/image", "checksum": "c", "checksumType": "sha256"});
-    site.patch(HOST, "node-0", json!({"spec": {"image": image, "userData": {"name": "user"}}})).await;
+    site.hand.patch(HOST, "node-0", json!({"spec": {"image": image, "userData": {"name": "user"}}})).await.unwrap();
     site.state("node-0", "provisioning").await;
     site.state("node-0", "provisioned").await;
     let uid = created["metadata"]["uid"].as_str().unwrap().to_owned();
-    let id = HostId { namespace: NS.into(), name: "node-0".into(), uid };
-    let machine = site.room.get(&id).unwrap();
+    let id = HostId { namespace: SITE.into(), name: "node-0".into(), uid };
+    let machine = site.world.room.get(&id).unwrap();
     assert_eq!(machine.build.config_drive.unwrap().user_data.as_deref(), Some(&b"#cloud-config\n"[..]));
 
-    site.patch(HOST, "node-0", json!({"spec": {"image": null}})).await;
+    site.hand.patch(HOST, "node-0", json!({"spec": {"image": null}})).await.unwrap();
     site.state("node-0", "deprovisioning").await;
     site.state("node-0", "available").await;
-    assert!(site.room.get(&id).is_none());
-    site.delete(HOST, "node-0").await;
+    assert!(site.world.room.get(&id).is_none());
+    site.hand.delete(HOST, "node-0").await.unwrap();
     site.until(HOST, "node-0", "the end", Value::is_null).await;
 }
 
@@ -233,10 +110,11 @@ async fn life_of_a_machine(seed: u64) -> (Vec<String>, u64) {
     const DELETED_MAX: usize = 25;
     const RACE: usize = 3;
     let site = Site::new(seed).await;
-    site.start_managers().await;
+    site.world.start(Provider::Infra);
+    site.world.start(Provider::Ipam);
     let owner = |kind: &str, object: &Value| {
         let meta = &object["metadata"];
-        json!([{"apiVersion": CLUSTER.0, "kind": kind, "name": meta["name"], "uid": meta["uid"]}])
+        json!([{"apiVersion": CLUSTER.api_version, "kind": kind, "name": meta["name"], "uid": meta["uid"]}])
     };
     let labels = json!({"cluster.x-k8s.io/cluster-name": "prod"});
     let reference =
@@ -245,27 +123,23 @@ async fn life_of_a_machine(seed: u64) -> (Vec<String>, u64) {
     // The parts of Cluster API and of the user.
     let kubeconfig = "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\n\
                       clusters: [{name: c, cluster: {server: 'https://192.0.2.1:6443'}}]\nusers: [{name: u, user: {token: abc}}]\n";
-    let secret = json!({"metadata": {"name": "prod-kubeconfig", "namespace": NS}, "stringData": {"value": kubeconfig}});
+    let secret = json!({"metadata": {"name": "prod-kubeconfig"}, "stringData": {"value": kubeconfig}});
     site.create(SECRET, secret).await;
-    let body = json!({"metadata": {"name": "prod", "namespace": NS}, "spec": {"infrastructureRef": reference("Metal3Cluster", "prod")}});
+    let body = json!({"metadata": {"name": "prod"}, "spec": {"infrastructureRef": reference("Metal3Cluster", "prod")}});
     let cluster = site.create(CLUSTER, body).await;
-    let metadata =
-        json!({"name": "prod", "namespace": NS, "labels": labels, "ownerReferences": owner("Cluster", &cluster)});
+    let metadata = json!({"name": "prod", "labels": labels, "ownerReferences": owner("Cluster", &cluster)});
     let body = json!({"metadata": metadata, "spec": {"controlPlaneEndpoint": {"host": "192.0.2.1", "port": 6443}}});
     site.create(METAL3_CLUSTER, body).await;
     site.until(METAL3_CLUSTER, "prod", "the cluster is provisioned", |c| {
         c["status"]["initialization"]["provisioned"] == true
     })
     .await;
-    let status = json!({"status": {"initialization": {"infrastructureProvisioned": true}}});
-    let api: kube::Api<kube::core::DynamicObject> =
-        kube::Api::namespaced_with(site.server.client(User::admin()), NS, &resource(CLUSTER));
-    let params = kube::api::PatchParams::default();
-    api.patch_status("prod", &params, &kube::api::Patch::Merge(status)).await.unwrap();
+    let status = json!({"initialization": {"infrastructureProvisioned": true}});
+    site.hand.patch_status(CLUSTER, "prod", status).await.unwrap();
     for (name, net) in [("provisioning", "192.0.2"), ("baremetal", "198.51.100")] {
         let range = json!([{"start": format!("{net}.10"), "end": format!("{net}.20")}]);
         let spec = json!({"namePrefix": name, "clusterName": "prod", "prefix": 24, "gateway": format!("{net}.1"), "pools": range});
-        site.create(POOL, json!({"metadata": {"name": name, "namespace": NS}, "spec": spec})).await;
+        site.create(POOL, json!({"metadata": {"name": name}, "spec": spec})).await;
         site.until(POOL, name, "the pool is looked after", |pool| pool["status"].is_object()).await;
     }
     let from_pool = |id: &str, pool: &str| json!({"id": id, "link": "eth0", "fromPoolRef": {"apiGroup": "ipam.metal3.io", "kind": "IPPool", "name": pool}});
@@ -276,25 +150,22 @@ async fn life_of_a_machine(seed: u64) -> (Vec<String>, u64) {
         "metaData": {"objectNames": [{"key": "name", "object": "machine"}]},
         "networkData": {"links": {"ethernets": [link]}, "networks": networks},
     });
-    site.create(DATA_TEMPLATE, json!({"metadata": {"name": "template", "namespace": NS}, "spec": spec})).await;
+    site.create(DATA_TEMPLATE, json!({"metadata": {"name": "template"}, "spec": spec})).await;
     site.until(DATA_TEMPLATE, "template", "the template is looked after", |t| t["status"].is_object()).await;
     let host = site.add_host("host-0").await;
     site.state("host-0", "available").await;
-    let bootstrap = json!({"metadata": {"name": "m1", "namespace": NS}, "stringData": {"value": "#cloud-config\n"}});
+    let bootstrap = json!({"metadata": {"name": "m1"}, "stringData": {"value": "#cloud-config\n"}});
     site.create(SECRET, bootstrap).await;
     sleep(Duration::from_secs(5)).await;
 
-    let before = site.server.trace().len();
+    let before = site.world.server.trace().len();
     let spec = json!({
         "clusterName": "prod",
         "bootstrap": {"configRef": {"apiGroup": "b", "kind": "KubeadmConfig", "name": "m1"}, "dataSecretName": "m1"},
         "infrastructureRef": reference("Metal3Machine", "m1"),
     });
-    let machine = site
-        .create(MACHINE, json!({"metadata": {"name": "m1", "namespace": NS, "labels": labels}, "spec": spec}))
-        .await;
-    let metadata =
-        json!({"name": "m1", "namespace": NS, "labels": labels, "ownerReferences": owner("Machine", &machine)});
+    let machine = site.create(MACHINE, json!({"metadata": {"name": "m1", "labels": labels}, "spec": spec})).await;
+    let metadata = json!({"name": "m1", "labels": labels, "ownerReferences": owner("Machine", &machine)});
     let image = json!({"url": "http://192.0.2.1/image.raw", "checksum": "abc", "diskFormat": "raw"});
     site.create(
         METAL3_MACHINE,
@@ -303,53 +174,52 @@ async fn life_of_a_machine(seed: u64) -> (Vec<String>, u64) {
     .await;
     site.state("host-0", "provisioned").await;
     let node = json!({"metadata": {"name": "node-0", "labels": {"metal3.io/uuid": host["metadata"]["uid"]}}});
-    let workload = Writer::uncached(site.workload.client(User::admin()));
-    workload.create_dynamic(&resource(NODE), node).await.unwrap();
+    site.world.remote_hand().create(NODE, node).await.unwrap();
     let ready = |machine: &Value| {
         let mut conditions = machine["status"]["conditions"].as_array().into_iter().flatten();
         machine["status"]["initialization"]["provisioned"] == true
             && conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
     };
     let machine = site.until(METAL3_MACHINE, "m1", "the machine is provisioned", ready).await;
-    assert_eq!(machine["spec"]["providerID"], format!("metal3://{NS}/host-0/m1"));
-    let data = site.get(DATA, "template-0");
+    assert_eq!(machine["spec"]["providerID"], format!("metal3://{SITE}/host-0/m1"));
+    let data = site.hand.get(DATA, "template-0");
     assert_eq!(data["status"]["ready"], true, "{data:#}");
     sleep(Duration::from_secs(5)).await; // the template's list of indexes follows in its own time
-    let trace = site.server.trace();
+    let trace = site.world.server.trace();
     let created = requests(&trace[before..]);
     assert!(created.len() <= CREATED_MAX, "{} requests:\n{created:#?}", created.len());
 
     // A settled world is quiet: only watches are reopened.
-    let (before, revision) = (trace.len(), site.server.revision());
+    let (before, revision) = (trace.len(), site.world.server.revision());
     sleep(Duration::from_secs(3600)).await;
-    let trace = site.server.trace();
+    let trace = site.world.server.trace();
     let at_rest = requests(&trace[before..]);
-    assert_eq!((at_rest.len(), site.server.revision()), (0, revision), "{at_rest:#?}");
+    assert_eq!((at_rest.len(), site.world.server.revision()), (0, revision), "{at_rest:#?}");
 
     let before = trace.len();
-    site.delete(METAL3_MACHINE, "m1").await;
+    site.hand.delete(METAL3_MACHINE, "m1").await.unwrap();
     site.until(METAL3_MACHINE, "m1", "the machine is gone", Value::is_null).await;
     site.state("host-0", "available").await;
     site.until(DATA, "template-0", "the data is gone", Value::is_null).await;
     sleep(Duration::from_secs(5)).await;
-    let trace = site.server.trace();
+    let trace = site.world.server.trace();
     let deleted = requests(&trace[before..]);
     let races = deleted.iter().filter(|line| line.ends_with(" 409")).count();
     assert!(races <= 2 && deleted.len() <= DELETED_MAX + RACE * races, "{} requests:\n{deleted:#?}", deleted.len());
     println!("created with {} requests, deleted with {}", created.len(), deleted.len());
     let forbidden: Vec<_> = trace.iter().filter(|line| line.ends_with(" 403")).collect();
     assert!(forbidden.is_empty(), "{forbidden:#?}");
-    site.server.settle(); // Secrets go with their owners
+    site.world.server.settle(); // Secrets go with their owners
     for kind in
         ["metal3dataclaims.infrastructure.cluster.x-k8s.io", "ipclaims.ipam.metal3.io", "ipaddresses.ipam.metal3.io"]
     {
-        assert_eq!(site.server.all(kind).len(), 0, "{kind}");
+        assert_eq!(site.world.server.all(kind).len(), 0, "{kind}");
     }
-    let left = site.server.all("secrets");
+    let left = site.world.server.all("secrets");
     let mut left: Vec<_> = left.iter().map(|secret| secret["metadata"]["name"].as_str().unwrap()).collect();
     left.sort_unstable();
     assert_eq!(left, ["host-0-bmc", "m1", "prod-kubeconfig"]);
-    (site.server.trace(), site.server.trace_hash())
+    (site.world.server.trace(), site.world.server.trace_hash())
 }
 
 #[tokio::test(start_paused = true)]

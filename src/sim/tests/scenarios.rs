@@ -129,4 +129,13 @@ scenarios! {
     control_plane_rolled_out,
     deployment_deleted,
     more_machines_than_hosts,
+    gitops_applies_again,
+    user_deletes_what_is_used,
+    user_deletes_rendered_secrets,
+    user_strips_marks,
+    user_strips_owners,
+    user_strips_finalizers,
+    hosts_suffer,
+    claims_orphaned,
+    moved_to_another_cluster,
 }

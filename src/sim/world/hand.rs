@@ -55,6 +55,7 @@ pub enum Deed {
     /// A merge patch.
     Patch(Value),
     PatchStatus(Value),
+    JsonPatch(Value),
     /// Server-side apply, with force, as this field manager.
     Apply(String, Value),
     Delete(Value),
@@ -87,6 +88,7 @@ impl Hand {
             Deed::Create(body) => (Method::POST, all, "application/json", body),
             Deed::Patch(body) => (Method::PATCH, one, MERGE, body),
             Deed::PatchStatus(body) => (Method::PATCH, format!("{one}/status"), MERGE, body),
+            Deed::JsonPatch(body) => (Method::PATCH, one, "application/json-patch+json", body),
             Deed::Apply(manager, body) => {
                 (Method::PATCH, format!("{one}?fieldManager={manager}&force=true"), APPLY, body)
             }
@@ -109,7 +111,7 @@ impl Hand {
     }
 
     /// Tries again while the server is not well.
-    async fn insist(&self, kind: Kind, name: &str, deed: Deed) -> Result<Value, Stuck> {
+    pub async fn insist(&self, kind: Kind, name: &str, deed: Deed) -> Result<Value, Stuck> {
         let end = Instant::now() + PATIENCE;
         let mut again = false;
         loop {

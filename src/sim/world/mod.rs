@@ -38,6 +38,8 @@ const EPOCH: i64 = 1_785_542_400;
 /// A state from which worlds begin. Cheap to begin from: objects are shared until they change.
 pub struct Snapshot {
     management: Backup,
+    /// Of another management cluster, where there is one.
+    second: Option<Backup>,
     workload: Backup,
     now: Timestamp,
 }
@@ -63,6 +65,9 @@ pub struct World {
     webhooks: Arc<Mutex<Webhooks>>,
     /// In the order in which they were started; the dead ones too.
     processes: Mutex<Vec<Arc<Process>>>,
+    /// The host operators that run.
+    operators: Mutex<Vec<Tasks>>,
+    second: Option<Box<World>>,
 }
 
 impl World {
@@ -107,12 +112,56 @@ impl World {
             line: Arc::new(AtomicBool::new(true)),
             tasks: Tasks::new(),
         };
-        let (room, processes) = (Arc::default(), Mutex::default());
-        Self { server, workload, clock, room, settings, around, webhooks, processes }
+        let mut world = Self {
+            server,
+            workload,
+            clock,
+            room: Arc::default(),
+            settings,
+            around,
+            webhooks,
+            processes: Mutex::default(),
+            operators: Mutex::default(),
+            second: None,
+        };
+        let second = from.and_then(|from| from.second.as_ref());
+        world.second = second.map(|second| Box::new(world.beside(second)));
+        world
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { management: self.server.backup(), workload: self.workload.backup(), now: self.clock.now() }
+        let second = self.second.as_ref().map(|second| second.server.backup());
+        Snapshot { management: self.server.backup(), second, workload: self.workload.backup(), now: self.clock.now() }
+    }
+
+    /// Adds another management cluster, which is now as this one: with the same workload cluster, hardware, time and chance.
+    pub fn add_second(&mut self) {
+        self.second = Some(Box::new(self.beside(&self.server.backup())));
+    }
+
+    /// The other management cluster.
+    pub fn second(&self) -> Result<&Self, Stuck> {
+        self.second.as_deref().ok_or_else(|| Stuck::Broken("there is no second management cluster".into()))
+    }
+
+    fn beside(&self, from: &Backup) -> Self {
+        let webhooks = Arc::<Mutex<Webhooks>>::default();
+        let hooks = Arc::new(Fickle { hooks: Routers::of_providers(), state: webhooks.clone() });
+        let seed = self.settings.seed.wrapping_add(2);
+        let options = Options { keep_trace: self.settings.keep_trace, hooks, ..Options::new(seed, self.clock.clone()) };
+        let server = Server::from_backup(options, from);
+        Self {
+            server: server.clone(),
+            workload: self.workload.clone(),
+            clock: self.clock.clone(),
+            room: self.room.clone(),
+            settings: self.settings.clone(),
+            around: Surroundings { server, tasks: self.around.tasks.child(), ..self.around.clone() },
+            webhooks,
+            processes: Mutex::default(),
+            operators: Mutex::default(),
+            second: None,
+        }
     }
 
     /// An administrator's hand in [`SITE`].
@@ -144,7 +193,14 @@ impl World {
             dice: self.around.dice.clone(),
             ..OperatorOptions::default()
         };
-        Operator::spawn(self.server.client(user), self.room.clone(), options, &self.around.tasks).await;
+        let tasks = self.around.tasks.child();
+        self.operators.lock().push(tasks.clone());
+        Operator::spawn(self.server.client(user), self.room.clone(), options, &tasks).await;
+    }
+
+    /// The Deployment of the host operator is removed.
+    pub fn stop_operator(&self) {
+        self.operators.lock().drain(..).for_each(|tasks| tasks.stop());
     }
 
     /// Starts a manager; it is up when its caches are.
