@@ -49,6 +49,10 @@ kind! {
     BareMetalHostRecord, "baremetalhosts", HOST_GROUP, "v1alpha1", status: Value
 }
 kind! {
+    /// The same host as far as who holds it: one whose other fields nobody can read is held all the same.
+    HostTenure, "baremetalhosts", HOST_GROUP, "v1alpha1", spec: HostTenureSpec
+}
+kind! {
     /// A workload cluster.
     Cluster, "clusters", CAPI_GROUP, "v1beta2", spec: ClusterSpec, status: ClusterStatus
 }
@@ -94,6 +98,11 @@ kind! {
 }
 
 view! {
+    HostTenureSpec {
+        /// Read by [`HostTenure::consumer`].
+        consumer_ref: Value,
+    }
+
     BareMetalHostSpec {
         automated_cleaning_mode: Option<String>,
         bmc: Option<HostBmc>,
@@ -293,5 +302,32 @@ impl BareMetalHost {
     /// `status.provisioning.state`, empty before the host operator has looked at the host.
     pub fn state(&self) -> &str {
         self.status.as_ref().and_then(|s| s.provisioning.as_ref()).map_or("", |p| p.state.as_str())
+    }
+}
+
+impl HostTenure {
+    /// Whoever holds the host; what cannot be read names nobody.
+    #[must_use]
+    pub fn consumer(&self) -> Option<ObjectReference> {
+        serde_json::from_value(self.spec.consumer_ref.clone()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn h_6_a_host_that_nobody_can_read_is_held_all_the_same() {
+        let consumer = json!({"kind": "Metal3Machine", "namespace": "ns", "name": "m1"});
+        let host =
+            json!({"metadata": {"name": "h"}, "spec": {"consumerRef": consumer, "online": "maybe"}, "status": 5});
+        assert!(serde_json::from_value::<BareMetalHost>(host.clone()).is_err());
+        let tenure: HostTenure = serde_json::from_value(host).unwrap();
+        assert_eq!(tenure.consumer().and_then(|consumer| consumer.name).as_deref(), Some("m1"));
+        let odd: HostTenure = serde_json::from_value(json!({"spec": {"consumerRef": 7}})).unwrap();
+        assert_eq!(odd.consumer(), None);
     }
 }

@@ -31,7 +31,11 @@ pub fn group_of(api_version: &str) -> Option<&str> {
 
 /// The Metal3Machine that holds the host (M-45): versions and uids do not matter, everything else does.
 pub fn holder(host: &BareMetalHost) -> Option<MachineName<'_>> {
-    let consumer = host.spec.consumer_ref.as_ref()?;
+    machine_of(host.spec.consumer_ref.as_ref()?)
+}
+
+/// The Metal3Machine that a consumer is.
+pub fn machine_of(consumer: &ObjectReference) -> Option<MachineName<'_>> {
     let is_machine = is_kind(consumer, INFRA_GROUP, "Metal3Machine");
     is_machine.then(|| MachineName {
         namespace: consumer.namespace.as_deref().unwrap_or_default(),

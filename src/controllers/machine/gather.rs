@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use capm3_api::foreign::{BareMetalHost, BareMetalHostRecord, Cluster, Machine, MachineSet, SecretMeta};
+use capm3_api::foreign::{BareMetalHost, BareMetalHostRecord, Cluster, HostTenure, Machine, MachineSet, SecretMeta};
 use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine};
 use capm3_api::k8s::{OwnerReference, Resource, Timestamp};
 use capm3_api::names::{CAPI_GROUP, annotation, label};
@@ -210,10 +210,14 @@ impl Machines {
             Question::MachineLive => return self.read_machine(world).await,
             Question::Candidates => world.candidates = Some(self.candidates(world)),
             Question::HostsLive => {
-                let hosts: Vec<BareMetalHost> = self.reader.list(&ListOptions::namespace(&key.namespace)).await?;
-                let ours = MachineName { namespace: &key.namespace, name: &key.name };
-                let held = hosts.into_iter().filter(|host| host::is_held_by(host, ours));
-                world.live.hosts.extend(held.map(|host| (key_of(&host).name, Some(Arc::new(host)))));
+                // Hosts of others that cannot be read are in nobody's way.
+                let hosts: Vec<HostTenure> = self.reader.list(&ListOptions::namespace(&key.namespace)).await?;
+                let ours = Some(MachineName { namespace: &key.namespace, name: &key.name });
+                let is_held = |host: &&HostTenure| host.consumer().as_ref().and_then(host::machine_of) == ours;
+                for name in hosts.iter().filter(is_held).map(|host| key_of(host).name) {
+                    let host: Option<BareMetalHost> = self.reader.get(&key.sibling(&name)).await?;
+                    world.live.hosts.insert(name, host.map(Arc::new));
+                }
                 world.answers.hosts_are_live = true;
                 self.refresh(world);
             }
