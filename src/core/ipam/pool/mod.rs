@@ -234,6 +234,8 @@ pub fn decide(seen: &Observed) -> Plan {
                 reason::WAITING_FOR_CLUSTER,
                 format!("waits for Cluster {name}, which does not exist"),
             ));
+            // What a Cluster that is gone, or not there yet, has nothing to say about: claims that are done with their addresses.
+            return Pass::new(seen, plan).release();
         }
         return plan;
     }

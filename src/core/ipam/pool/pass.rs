@@ -57,6 +57,17 @@ impl<'a> Pass<'a> {
         self.conclude()
     }
 
+    /// Serves nobody: what leaves goes, and the rest of the plan stands.
+    pub(super) fn release(mut self) -> Plan {
+        let leaving = self.seen.claims.iter().filter(|claim| claim.is_leaving());
+        leaving.for_each(|claim| self.end(claim));
+        if self.plan.releases.is_empty() && self.plan.orphans.is_empty() {
+            return self.plan;
+        }
+        let (ready, after) = (self.plan.ready.take(), self.plan.after);
+        Plan { ready, after, ..self.conclude() }
+    }
+
     /// I-22: objects first, then reservations, then what the pool keeps. What a leaving claim holds is free for others once its
     /// object is seen to be gone, not before.
     fn fill_table(&mut self) {

@@ -319,6 +319,7 @@ fn ti_57_58_59_a_release_needs_no_object_and_no_entry() {
 
     let mut gone = ten().holding(leaving(m3("TestRef"), &[]), ".11");
     gone.0.addresses.clear();
+    assert_eq!(gone.decide().status.unwrap().indexes, BTreeMap::new());
     gone.settle().has(&[]);
     ten().holding(leaving(m3("TestRef"), &[]), ".11").settle().has(&[]);
 }
@@ -357,6 +358,20 @@ fn ti_91_to_95_the_cluster_of_a_pool() {
     world.0.pool.metadata.owner_references =
         Some(vec![OwnerReference { api_version: "cluster.x-k8s.io/v1beta1".into(), ..owners[0].clone() }]);
     assert_eq!(world.decide().metadata.unwrap().owner_references.unwrap().len(), 1);
+}
+
+#[test]
+fn hi_25_a_pool_whose_cluster_is_gone_lets_go_and_serves_nobody() {
+    let mut world = ten().with(m3("new")).holding(m3("kept"), ".11").holding(leaving(m3("done"), &[]), ".12");
+    world = world.holding(leaving(capi("done too"), &[]), ".13").holding(leaving(m3("in use"), &[DATA]), ".14");
+    world.0.pool.cluster_name = Some("prod".into());
+    world.0.cluster = Some(Cluster::Missing);
+    let plan = world.decide();
+    let released: Vec<_> = plan.releases.iter().map(|release| release.claim.name.as_str()).collect();
+    assert_eq!((released, plan.served.len()), (vec!["done", "done too"], 0));
+    assert_eq!(plan.ready.as_ref().unwrap().reason, "WaitingForCluster");
+    let world = world.settle().has(&[("kept", ".11"), ("in use", ".14")]);
+    assert_eq!(world.0.claims.len(), 3);
 }
 
 #[test]
@@ -548,8 +563,9 @@ fn a_pool_that_does_not_exist_still_lets_its_claims_go() {
     let unserved = without_pool(&claims, &[object(&going, ".11")], at(2000));
     assert_eq!((unserved.releases.len(), unserved.releases[0].addresses.len()), (1, 1));
     assert_eq!((unserved.told, unserved.after), (vec![ClaimKey::new(Kind::Metal3, "waiting")], None));
-    let young = Claim { created: Some(at(1999)), ..m3("young") };
-    let unserved = without_pool(&[young], &[], at(2000));
+    let aged = |second| Claim { created: Some(at(second)), ..m3("young") };
+    assert_eq!(without_pool(&[aged(1995)], &[], at(2000)).told.len(), 1);
+    let unserved = without_pool(&[aged(1999)], &[], at(2000));
     assert_eq!(unserved, Unserved { after: Some(JUST_CREATED), ..Unserved::default() }, "its pool may be on the way");
 }
 
@@ -770,4 +786,34 @@ fn hi_28_counts_alone_are_no_write_where_nobody_counted_or_the_pool_goes() {
 fn the_dice_are_split_mix() {
     let outputs = [0, 1, 2].map(|n| super::pass::mix(0, n));
     assert_eq!(outputs, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+}
+
+#[test]
+fn an_entry_of_a_claim_that_nobody_shows_keeps_its_address_until_that_is_certain() {
+    let entry = |uid: Option<Option<&str>>| {
+        let mut world = ten().with(m3("new"));
+        world.0.pool.indexes.insert("b".into(), at(".11"));
+        let confirmed = |key: ClaimKey| Some((key, uid?.map(str::to_owned)));
+        world.0.confirmed.claims = ClaimKey::of_index("b").into_iter().filter_map(confirmed).collect();
+        world.decide().status.unwrap().indexes["new"].clone()
+    };
+    assert_eq!(entry(None), at(".12"), "nobody has looked");
+    assert_eq!(entry(Some(Some("uid"))), at(".12"), "the claim lives");
+    assert_eq!(entry(Some(None)), at(".11"));
+
+    let mut held = ten().holding(m3("a"), ".11");
+    held.0.pool.indexes.insert("b".into(), at(".11"));
+    held.0.confirmed.claims = [(ClaimKey::new(Kind::Metal3, "b"), Some("uid".to_owned()))].into();
+    assert_eq!(held.decide().status.unwrap().indexes, [("a".to_owned(), at(".11"))].into());
+}
+
+#[test]
+fn i_21_a_pool_goes_only_while_it_is_being_deleted_and_ours() {
+    let mut world = ten();
+    world.0.confirmed.empty = true;
+    assert!(!world.decide().finalize);
+    let mut world = world.deleting();
+    assert!(world.decide().finalize);
+    world.0.pool.metadata.finalizers = None;
+    assert!(!world.decide().finalize);
 }
