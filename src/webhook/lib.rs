@@ -9,6 +9,8 @@ mod conversion;
 mod desk;
 mod patch;
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
@@ -20,7 +22,9 @@ use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_api::validate::Admission;
 use capm3_runtime::Metrics;
 
-use crate::desk::{Clerk, Desk};
+use serde_json::Value;
+
+use crate::desk::{Clerk, Counted, Desk};
 
 /// Two objects of the size that an API server takes, several times over.
 const MAX_ADMISSION: usize = 16 << 20;
@@ -43,50 +47,79 @@ pub fn router(which: Which) -> Router {
 /// The same, and counts what is converted and what panics.
 pub fn measured_router(which: Which, metrics: &Metrics) -> Router {
     let desk = Desk::new(metrics);
-    let mut routes = Routes { router: Router::new(), desk };
-    routes.add("/convert", MAX_CONVERSION, conversion::review);
+    let mut router = Router::new();
+    for (path, Served { longest, clerk }) in served(which) {
+        let desk = desk.clone();
+        let handler = move |body: Body| async move { desk.answer(body, longest, clerk).await };
+        router = router.route(&path, post(handler));
+    }
+    router
+}
+
+/// The same answers without HTTP around them, for who is in the same process.
+pub struct Answers {
+    served: BTreeMap<String, Served>,
+    counted: Counted,
+}
+
+impl Answers {
+    pub fn of(which: Which) -> Self {
+        Self { served: served(which), counted: Counted::new(&Metrics::new()) }
+    }
+
+    /// The answer to a review sent to this path; `None` when nothing is served there, an error when it is no review.
+    pub fn answer(&self, path: &str, review: Value) -> Option<Result<Value, String>> {
+        let clerk = self.served.get(path)?.clerk;
+        Some(self.counted.caught(|| clerk(review, &self.counted)).flatten())
+    }
+}
+
+struct Served {
+    longest: usize,
+    clerk: Clerk,
+}
+
+/// Who answers where.
+fn served(which: Which) -> BTreeMap<String, Served> {
+    let mut all = All(BTreeMap::new());
+    all.add("/convert".to_owned(), MAX_CONVERSION, conversion::review);
     if which != Which::Ipam {
-        routes.mutating::<Metal3Cluster>();
-        routes.validating::<Metal3Cluster>();
-        routes.validating::<Metal3ClusterTemplate>();
-        routes.validating::<Metal3Machine>();
-        routes.validating::<Metal3MachineTemplate>();
-        routes.validating::<Metal3DataTemplate>();
-        routes.validating::<Metal3DataClaim>();
-        routes.validating::<Metal3Data>();
-        routes.validating::<Metal3Remediation>();
-        routes.mutating::<Metal3RemediationTemplate>();
-        routes.validating::<Metal3RemediationTemplate>();
+        all.mutating::<Metal3Cluster>();
+        all.validating::<Metal3Cluster>();
+        all.validating::<Metal3ClusterTemplate>();
+        all.validating::<Metal3Machine>();
+        all.validating::<Metal3MachineTemplate>();
+        all.validating::<Metal3DataTemplate>();
+        all.validating::<Metal3DataClaim>();
+        all.validating::<Metal3Data>();
+        all.validating::<Metal3Remediation>();
+        all.mutating::<Metal3RemediationTemplate>();
+        all.validating::<Metal3RemediationTemplate>();
     }
     if which != Which::Infra {
-        routes.mutating::<IPPool>();
-        routes.validating::<IPPool>();
-        routes.mutating::<IPClaim>();
-        routes.validating::<IPClaim>();
-        routes.mutating::<IPAddress>();
-        routes.validating::<IPAddress>();
+        all.mutating::<IPPool>();
+        all.validating::<IPPool>();
+        all.mutating::<IPClaim>();
+        all.validating::<IPClaim>();
+        all.mutating::<IPAddress>();
+        all.validating::<IPAddress>();
     }
-    routes.router
+    all.0
 }
 
-struct Routes {
-    router: Router,
-    desk: Desk,
-}
+struct All(BTreeMap<String, Served>);
 
-impl Routes {
+impl All {
     fn validating<K: admission::Kind>(&mut self) {
-        self.add(&path::<K>("validate"), MAX_ADMISSION, admission::validate::<K>);
+        self.add(path::<K>("validate"), MAX_ADMISSION, admission::validate::<K>);
     }
 
     fn mutating<K: admission::Kind>(&mut self) {
-        self.add(&path::<K>("mutate"), MAX_ADMISSION, admission::mutate::<K>);
+        self.add(path::<K>("mutate"), MAX_ADMISSION, admission::mutate::<K>);
     }
 
-    fn add(&mut self, path: &str, longest: usize, clerk: Clerk) {
-        let desk = self.desk.clone();
-        let handler = move |body: Body| async move { desk.answer(body, longest, clerk).await };
-        self.router = std::mem::take(&mut self.router).route(path, post(handler));
+    fn add(&mut self, path: String, longest: usize, clerk: Clerk) {
+        self.0.insert(path, Served { longest, clerk });
     }
 }
 

@@ -65,6 +65,11 @@ impl Verb {
         }
     }
 
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        use Verb::{Create, Delete, DeleteCollection, Get, List, Patch, Update, Watch};
+        [Get, List, Watch, Create, Update, Patch, Delete, DeleteCollection].into_iter().find(|verb| verb.name() == name)
+    }
+
     /// Whether it may change what is stored.
     pub fn writes(self) -> bool {
         !matches!(self, Self::Get | Self::List | Self::Watch)

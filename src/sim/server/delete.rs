@@ -9,7 +9,8 @@ use super::meta::{self, FOREGROUND, ORPHAN};
 use super::object::path;
 use super::selector::Selector;
 use super::status::{FieldError, Named, Refusal};
-use super::write::stamp;
+use super::store::Object;
+use super::write::{Shown, stamp};
 
 /// What a client says about a delete.
 #[derive(Clone, Debug, Default)]
@@ -24,9 +25,9 @@ pub(super) struct DeleteOptions {
 /// What is left of the object.
 pub(super) enum Deleted {
     /// Nothing; the last state.
-    Gone(Value),
+    Gone(Object),
     /// It waits for its finalizers.
-    Marked(Value),
+    Marked(Shown),
 }
 
 impl DeleteOptions {
@@ -138,7 +139,7 @@ impl Shared {
         let holds = view.kind.plural == "namespaces" && !meta::is_empty(&old["spec"]["finalizers"]);
         if finalizers.is_empty() && !holds {
             if options.dry_run {
-                return Ok((Deleted::Gone(Value::clone(&old)), None));
+                return Ok((Deleted::Gone(old), None));
             }
             let defined = view.kind.plural == "customresourcedefinitions";
             let last = world.remove(view, &key);
@@ -152,7 +153,7 @@ impl Shared {
                 drop(world);
             }
             let revision = self.announce(call, view, last.as_ref(), None);
-            return Ok((Deleted::Gone(Value::clone(&old)), Some(revision)));
+            return Ok((Deleted::Gone(old), Some(revision)));
         }
         let mut new = Value::clone(&old);
         meta::set(&mut new, "finalizers", if finalizers.is_empty() { Value::Null } else { json!(finalizers) });
@@ -167,13 +168,13 @@ impl Shared {
         } else {
             new["metadata"]["deletionGracePeriodSeconds"] = 0.into();
         }
-        if options.dry_run || new == *old {
-            return Ok((Deleted::Marked(new), None));
+        if options.dry_run || new == **old.value() {
+            return Ok((Deleted::Marked(Shown::Made(new)), None));
         }
         let put = world.put(view, &key, new);
         drop(world);
         let revision = self.announce(call, view, Some(&old), Some(&put));
-        Ok((Deleted::Marked(Value::clone(&put)), Some(revision)))
+        Ok((Deleted::Marked(Shown::Stored(put)), Some(revision)))
     }
 
     /// Deletes what is selected, one by one, and lists what that was.

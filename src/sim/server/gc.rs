@@ -4,7 +4,6 @@
 //! everything once, in order; [`Server::settle`] repeats it until there is nothing left to do.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,6 +12,7 @@ use super::delete::DeleteOptions;
 use super::kinds::View;
 use super::meta::{self, FOREGROUND, ORPHAN};
 use super::object::path;
+use super::store::Object;
 use super::{Server, Shared};
 
 const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
@@ -31,7 +31,7 @@ enum Work {
 /// One object as the collector sees it.
 struct Seen {
     view: View,
-    object: Arc<Value>,
+    object: Object,
 }
 
 impl Server {
@@ -65,7 +65,7 @@ impl Shared {
 
     fn collect_garbage(&self) -> usize {
         let all = self.everything();
-        let by_uid: BTreeMap<&str, &Value> = all.iter().map(|seen| (meta::uid(&seen.object), &*seen.object)).collect();
+        let by_uid: BTreeMap<&str, &Value> = all.iter().map(|seen| (meta::uid(&seen.object), &**seen.object)).collect();
         let mut dependents: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
         for seen in &all {
             for owner in meta::owners(&seen.object) {
@@ -113,7 +113,7 @@ impl Shared {
     fn rewrite(&self, call: &Call, view: &View, seen: &Value, change: impl FnOnce(&mut Value)) -> bool {
         let key = path(meta::namespace(seen), meta::name(seen));
         let mut world = self.world.lock();
-        let Some(old) = world.store.get(&view.kind.id, &key).cloned().filter(|old| **old == *seen) else {
+        let Some(old) = world.store.get(&view.kind.id, &key).cloned().filter(|old| ***old == *seen) else {
             return false;
         };
         let mut new = seen.clone();

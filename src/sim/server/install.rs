@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
+use capm3_webhook::{Answers, Which};
 use futures::future::BoxFuture;
 use http::{Request, header};
 use http_body_util::BodyExt;
@@ -112,22 +113,33 @@ impl Server {
 /// Webhooks that are routers in this process, by the Service in front of them.
 #[derive(Default)]
 pub struct Routers {
-    routers: Vec<(String, String, Mutex<Router>)>,
+    fronts: Vec<(String, String, Front)>,
+}
+
+enum Front {
+    /// Anything that speaks HTTP.
+    Router(Mutex<Router>),
+    /// Ours, asked directly: the same answers without reviews on the wire.
+    Ours(Answers),
 }
 
 impl Routers {
-    pub fn with(mut self, namespace: &str, service: &str, router: Router) -> Self {
-        self.routers.push((namespace.to_owned(), service.to_owned(), Mutex::new(router)));
+    pub fn with(self, namespace: &str, service: &str, router: Router) -> Self {
+        self.add(namespace, service, Front::Router(Mutex::new(router)))
+    }
+
+    fn add(mut self, namespace: &str, service: &str, front: Front) -> Self {
+        self.fronts.push((namespace.to_owned(), service.to_owned(), front));
         self
     }
 
     /// The webhooks of both providers behind the Services that their manifests name.
     pub fn of_providers() -> Self {
-        use capm3_webhook::{Which, router};
-        Self::default().with("capm3-system", "capm3-webhook-service", router(Which::Infra)).with(
+        let ours = |which| Front::Ours(Answers::of(which));
+        Self::default().add("capm3-system", "capm3-webhook-service", ours(Which::Infra)).add(
             "metal3-ipam-system",
             "ipam-webhook-service",
-            router(Which::Ipam),
+            ours(Which::Ipam),
         )
     }
 }
@@ -136,11 +148,19 @@ impl Hooks for Routers {
     fn call<'a>(&'a self, service: &'a Service, review: Value) -> BoxFuture<'a, Result<Value, String>> {
         Box::pin(async move {
             let found = self
-                .routers
+                .fronts
                 .iter()
                 .find(|(namespace, name, _)| (namespace, name) == (&service.namespace, &service.name));
-            let Some((_, _, router)) = found else {
-                return Err(format!("service {}/{} not found", service.namespace, service.name));
+            let router = match found {
+                None => return Err(format!("service {}/{} not found", service.namespace, service.name)),
+                Some((_, _, Front::Ours(answers))) => {
+                    return match answers.answer(&service.path, review) {
+                        Some(Ok(review)) => Ok(review),
+                        Some(Err(_)) => Err("the server responded with 400 Bad Request".to_owned()),
+                        None => Err("the server responded with 404 Not Found".to_owned()),
+                    };
+                }
+                Some((_, _, Front::Router(router))) => router,
             };
             let request = Request::post(service.path.as_str()).header(header::CONTENT_TYPE, "application/json");
             let request = request.body(Body::from(review.to_string())).map_err(|error| error.to_string())?;

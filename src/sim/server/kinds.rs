@@ -1,7 +1,7 @@
 //! The kinds that are served: the built-in ones, and those that CustomResourceDefinitions add.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -85,6 +85,10 @@ impl View {
     /// The same kind as it is stored.
     pub(super) fn stored(&self) -> Self {
         Self { kind: self.kind.clone(), at: self.kind.stored }
+    }
+
+    pub(super) fn is_stored(&self) -> bool {
+        self.at == self.kind.stored
     }
 
     pub(super) fn in_version(&self, name: &str) -> Option<Self> {
@@ -197,20 +201,24 @@ fn id(plural: &str, group: &str) -> Arc<str> {
     if group.is_empty() { plural.into() } else { format!("{plural}.{group}").into() }
 }
 
-/// All kinds, by id.
+/// All kinds, by id. Clones share them until one defines another.
 #[derive(Clone, Debug)]
-pub(super) struct Kinds(BTreeMap<Arc<str>, Arc<Kind>>);
+pub(super) struct Kinds(Arc<BTreeMap<Arc<str>, Arc<Kind>>>);
 
 impl Default for Kinds {
     fn default() -> Self {
-        Self(BUILT_IN.iter().map(Kind::built_in).map(|kind| (kind.id.clone(), Arc::new(kind))).collect())
+        static BUILT: LazyLock<Kinds> = LazyLock::new(|| {
+            let kinds = BUILT_IN.iter().map(Kind::built_in).map(|kind| (kind.id.clone(), Arc::new(kind)));
+            Kinds(Arc::new(kinds.collect()))
+        });
+        BUILT.clone()
     }
 }
 
 impl Kinds {
     /// The kind behind a path, if its version is served.
     pub(super) fn find(&self, group: &str, version: &str, plural: &str) -> Option<View> {
-        let kind = self.0.get(&id(plural, group))?;
+        let kind = if group.is_empty() { self.0.get(plural) } else { self.0.get(&*id(plural, group)) }?;
         let at = kind.versions.iter().position(|v| v.name == version && v.served)?;
         Some(View { kind: kind.clone(), at })
     }
@@ -233,10 +241,10 @@ impl Kinds {
     }
 
     pub(super) fn add(&mut self, kind: Kind) {
-        self.0.insert(kind.id.clone(), Arc::new(kind));
+        Arc::make_mut(&mut self.0).insert(kind.id.clone(), Arc::new(kind));
     }
 
     pub(super) fn remove(&mut self, id: &str) {
-        self.0.remove(id);
+        Arc::make_mut(&mut self.0).remove(id);
     }
 }

@@ -73,6 +73,9 @@ pub(super) fn coerce(object: &mut Value) -> Result<(), String> {
         }
         object["metadata"] = json!({});
     }
+    if object["metadata"].as_object().is_some_and(in_form) {
+        return Ok(());
+    }
     let taken = object["metadata"].take();
     let mut meta: ObjectMeta = serde_json::from_value(taken).map_err(|error| format!("json: {error}"))?;
     meta.managed_fields = None;
@@ -86,6 +89,41 @@ pub(super) fn coerce(object: &mut Value) -> Result<(), String> {
     }
     object["metadata"] = value;
     Ok(())
+}
+
+/// Whether metadata is as [`coerce`] would make it, told without taking it apart: most of what comes by is.
+fn in_form(metadata: &Map<String, Value>) -> bool {
+    let texts =
+        |value: &Value| value.as_object().is_some_and(|map| !map.is_empty() && map.values().all(Value::is_string));
+    metadata.iter().all(|(field, value)| match field.as_str() {
+        "name" | "generateName" | "namespace" | "uid" | "resourceVersion" => {
+            value.as_str().is_some_and(|text| !text.is_empty())
+        }
+        "generation" => value.as_i64().is_some_and(|generation| generation != 0),
+        "deletionGracePeriodSeconds" => value.is_i64(),
+        "creationTimestamp" | "deletionTimestamp" => value.as_str().is_some_and(is_plain_time),
+        "labels" | "annotations" => texts(value),
+        "finalizers" => value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_string)),
+        "ownerReferences" => value.as_array().is_some_and(|all| {
+            !all.is_empty() && all.iter().all(is_plain_owner) && (1..all.len()).all(|i| !all[..i].contains(&all[i]))
+        }),
+        _ => false,
+    })
+}
+
+/// In the form in which the server writes times.
+fn is_plain_time(text: &str) -> bool {
+    text.len() == "2026-08-01T00:00:00Z".len() && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+fn is_plain_owner(owner: &Value) -> bool {
+    const TEXTS: [&str; 4] = ["apiVersion", "kind", "name", "uid"];
+    let Some(fields) = owner.as_object() else { return false };
+    TEXTS.iter().all(|field| fields.get(*field).is_some_and(Value::is_string))
+        && fields.iter().all(|(field, value)| {
+            TEXTS.contains(&field.as_str())
+                || matches!(field.as_str(), "controller" | "blockOwnerDeletion") && value.is_boolean()
+        })
 }
 
 fn dedup(owners: &mut Vec<Value>) {
@@ -268,7 +306,19 @@ mod tests {
         }});
         coerce(&mut object).unwrap();
         let owner = json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"});
-        assert_eq!(object, json!({"metadata": {"name": "a", "ownerReferences": [owner]}}));
+        assert_eq!(object, json!({"metadata": {"name": "a", "ownerReferences": [&owner]}}));
+        for plain in [
+            json!({"metadata": {"name": "a", "generation": 2, "labels": {"a": "b"}, "creationTimestamp": "2026-08-01T00:00:00Z"}}),
+            json!({"metadata": {"ownerReferences": [owner, {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "v", "controller": true}]}}),
+        ] {
+            let mut same = plain.clone();
+            assert!(in_form(plain["metadata"].as_object().unwrap()), "{plain}");
+            coerce(&mut same).unwrap();
+            assert_eq!(same, plain);
+        }
+        let mut time = json!({"metadata": {"creationTimestamp": "2026-08-01t00:00:00z"}});
+        coerce(&mut time).unwrap();
+        assert_eq!(time["metadata"]["creationTimestamp"], "2026-08-01T00:00:00Z");
         assert!(coerce(&mut json!({"metadata": {"labels": 1}})).is_err());
         assert!(coerce(&mut json!({"metadata": []})).is_err());
     }

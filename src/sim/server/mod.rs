@@ -64,12 +64,13 @@ pub use call::{Call, Fence, User, Verb};
 pub use clock::VirtualClock;
 pub use install::{Routers, cluster_api, definitions, hosts, manifests, providers};
 pub use kinds::Service;
+pub use rbac::{Right, Rights};
 pub use seam::{Calm, EventFate, Fate, Outcome, Passing, Seam};
 pub use service::Connection;
 pub use status::Refusal;
 
 use kinds::{Kinds, View};
-use store::Store;
+use store::{Object, Store};
 use trace::Trace;
 
 /// What a server is made with.
@@ -123,6 +124,10 @@ struct Shared {
 struct World {
     store: Store,
     kinds: Kinds,
+    /// What roles and bindings say, as far as anybody has asked.
+    access: rbac::Access,
+    /// What the stored configurations say, once anybody has asked.
+    webhooks: Option<Arc<Vec<admission::Webhook>>>,
     rng: fastrand::Rng,
     calls: u64,
     /// Counts restarts: watches do not outlive one.
@@ -143,6 +148,8 @@ impl Server {
         let world = World {
             store: Store::new(history),
             kinds: Kinds::default(),
+            access: rbac::Access::default(),
+            webhooks: None,
             rng: fastrand::Rng::with_seed(seed),
             calls: 0,
             epoch: 0,
@@ -198,11 +205,16 @@ impl Server {
 
     /// What is stored, in the order of kinds and names. `resource` is `plural.group`, or the plural of a core kind.
     pub fn all(&self, resource: &str) -> Vec<Arc<Value>> {
-        self.shared.world.lock().store.table(resource).map(|(_, object)| object.clone()).collect()
+        self.shared.world.lock().store.table(resource).map(|(_, object)| object.value().clone()).collect()
     }
 
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.shared.world.lock().store.get(resource, &object::path(namespace, name)).cloned()
+        self.shared
+            .world
+            .lock()
+            .store
+            .get(resource, &object::path(namespace, name))
+            .map(|object| object.value().clone())
     }
 
     /// Every resource that has or had objects.
@@ -237,7 +249,7 @@ impl Server {
 
     pub fn backup(&self) -> Backup {
         let world = self.shared.world.lock();
-        Backup { store: world.store.clone(), kinds: world.kinds.clone() }
+        Backup { store: world.store.backup(), kinds: world.kinds.clone() }
     }
 
     /// Back to what was; the revision goes back too, as it does when etcd is restored.
@@ -246,6 +258,8 @@ impl Server {
             let mut world = self.shared.world.lock();
             world.store.restore(&backup.store);
             world.kinds = backup.kinds.clone();
+            world.access.forget();
+            world.webhooks = None;
         }
         self.restart();
     }
@@ -277,11 +291,15 @@ impl Shared {
     }
 
     /// Tells watches and observers of a write, and what its revision is.
-    fn announce(&self, call: &Call, view: &View, old: Option<&Arc<Value>>, new: Option<&Arc<Value>>) -> u64 {
+    fn announce(&self, call: &Call, view: &View, old: Option<&Object>, new: Option<&Object>) -> u64 {
         let last = new.or(old);
-        let revision = last.and_then(|object| meta::resource_version(object).parse().ok()).unwrap_or_default();
+        let revision = last.map(|object| object.revision()).unwrap_or_default();
         self.news_of(view).notify_waiters();
         let observers = self.observers.lock().clone();
+        if observers.is_empty() {
+            return revision;
+        }
+        let (old, new) = (old.map(|object| object.value()), new.map(|object| object.value()));
         let mut call = call.clone();
         // What a create or a collection was about is known only now.
         if let Some(object) = last {
@@ -328,9 +346,9 @@ impl World {
     }
 
     /// A definition is gone, and all objects of its kind with it.
-    fn undefine(&mut self, resource: &str) -> Vec<(View, Arc<Value>)> {
+    fn undefine(&mut self, resource: &str) -> Vec<(View, Object)> {
         let Some(view) = self.kinds.stored(resource) else { return Vec::new() };
-        let keys: Vec<String> = self.store.table(resource).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Arc<str>> = self.store.table(resource).map(|(key, _)| key.clone()).collect();
         let gone = keys.iter().filter_map(|key| self.store.remove(&view.kind.id, key)).collect::<Vec<_>>();
         self.kinds.remove(resource);
         gone.into_iter().map(|last| (view.clone(), last)).collect()

@@ -1,11 +1,13 @@
 //! From what a client sends to an object in the server's form, and back into the form the client asked for.
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use super::call::{Call, Form, Query};
 use super::kinds::{Kind, View};
 use super::schema::{default, prune};
 use super::status::Refusal;
+use super::store::partial;
 use super::{Shared, meta};
 
 /// Where an object is filed: `namespace/name`, or the name.
@@ -100,24 +102,25 @@ pub(super) fn settle_namespace(call: &Call, kind: &Kind, object: &mut Value) -> 
 pub(super) fn present(object: &Value, form: Form) -> Value {
     match form {
         Form::Whole => object.clone(),
-        Form::Metadata => json!({
-            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-        }),
+        Form::Metadata => partial(object),
     }
 }
 
-/// Some objects as a list. Lists of built-in kinds say their type once; those of others always say whether more follows.
-pub(super) fn list_of(view: &View, form: Form, mut metadata: Value, mut items: Vec<Value>) -> Value {
-    for item in &mut items {
-        *item = present(item, form);
-        if form == Form::Whole
-            && view.built_in().is_some()
-            && let Some(fields) = item.as_object_mut()
-        {
-            fields.shift_remove("apiVersion");
-            fields.shift_remove("kind");
-        }
+/// An item of a list: those of built-in kinds leave it to the list to say their type.
+pub(super) fn item_text(view: &View, form: Form, object: &Value) -> String {
+    let mut item = present(object, form);
+    if form == Form::Whole
+        && view.built_in().is_some()
+        && let Some(fields) = item.as_object_mut()
+    {
+        fields.shift_remove("apiVersion");
+        fields.shift_remove("kind");
     }
+    item.to_string()
+}
+
+/// A list of some items, which are written already. Those of kinds that are not built in always say whether more follows.
+pub(super) fn list_of(view: &View, form: Form, mut metadata: Value, items: &[Bytes]) -> String {
     if form == Form::Whole && view.built_in().is_none() && metadata["continue"].is_null() {
         metadata["continue"] = "".into();
     }
@@ -125,7 +128,18 @@ pub(super) fn list_of(view: &View, form: Form, mut metadata: Value, mut items: V
         Form::Whole => (view.kind.list_kind.as_str(), view.api_version()),
         Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1".to_owned()),
     };
-    json!({"kind": kind, "apiVersion": version, "metadata": metadata, "items": items})
+    let mut text = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
+    text.reserve(items.iter().map(|item| item.len() + 1).sum::<usize>() + 12);
+    text.pop();
+    text.push_str(",\"items\":[");
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        text.push_str(&String::from_utf8_lossy(item));
+    }
+    text.push_str("]}");
+    text
 }
 
 impl Shared {
@@ -134,10 +148,10 @@ impl Shared {
         if from.version().name == to.version().name || objects.is_empty() {
             return Ok(objects);
         }
-        let mut converted = self.ask_conversion(&objects, from, to).await?;
-        for (converted, original) in converted.iter_mut().zip(&objects) {
+        let metadata: Vec<Value> = objects.iter().map(|object| object["metadata"].clone()).collect();
+        let mut converted = self.ask_conversion(objects, from, to).await?;
+        for (converted, mut metadata) in converted.iter_mut().zip(metadata) {
             // Labels and annotations are the webhook's; the rest of the metadata is nobody's to change.
-            let mut metadata = original["metadata"].clone();
             for field in ["labels", "annotations"] {
                 metadata[field] = converted["metadata"][field].clone();
             }

@@ -1,16 +1,19 @@
 //! Get and list.
 
-use std::sync::Arc;
+use std::ops::Bound;
 
+use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::call::{Call, Form, Query};
 use super::kinds::View;
-use super::object::{list_of, path};
+use super::object::{item_text, list_of, path};
 use super::selector::Selector;
 use super::status::{FieldError, Named, Refusal};
+use super::store::Object;
+use super::write::Shown;
 use super::{Shared, meta};
 
 const TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
@@ -21,13 +24,13 @@ const TOO_OLD: &str = "The provided continue parameter is too old to display a c
 /// One page.
 struct Page {
     revision: u64,
-    items: Vec<Arc<Value>>,
+    items: Vec<Object>,
     /// Where the next page starts, and how many objects follow.
     next: Option<(String, usize)>,
 }
 
 impl Shared {
-    pub(super) async fn get(&self, call: &Call, view: &View, query: &Query) -> Result<Value, Refusal> {
+    pub(super) async fn get(&self, call: &Call, view: &View, query: &Query) -> Result<Shown, Refusal> {
         match call.subresource.as_str() {
             "" => {}
             "status" if view.version().status => {}
@@ -43,15 +46,24 @@ impl Shared {
             world.store.get(&view.kind.id, &path(&call.namespace, &call.name)).cloned()
         };
         let object = object.ok_or_else(|| Refusal::not_found(view.kind.named(&call.name)))?;
-        self.convert_one(Value::clone(&object), &view.stored(), view).await
+        if view.is_stored() {
+            return Ok(Shown::Stored(object));
+        }
+        self.convert_one(Value::clone(&object), &view.stored(), view).await.map(Shown::Made)
     }
 
-    pub(super) async fn list(&self, call: &Call, view: &View, query: &Query, form: Form) -> Result<Value, Refusal> {
+    pub(super) async fn list(&self, call: &Call, view: &View, query: &Query, form: Form) -> Result<String, Refusal> {
         let selector = Selector::parse(query.text("labelSelector"), query.text("fieldSelector"), view)?;
         check_options(query)?;
         let page = self.page(call, view, query, &selector)?;
-        let objects = page.items.iter().map(|object| Value::clone(object)).collect();
-        let items = self.convert(objects, &view.stored(), view).await?;
+        let as_stored = view.is_stored() && (view.built_in().is_none() || form == Form::Metadata);
+        let items: Vec<Bytes> = if as_stored {
+            page.items.iter().map(|object| object.text(form).clone()).collect()
+        } else {
+            let objects = page.items.iter().map(|object| Value::clone(object)).collect();
+            let objects = self.convert(objects, &view.stored(), view).await?;
+            objects.iter().map(|object| item_text(view, form, object).into()).collect()
+        };
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         if let Some((start, left)) = page.next {
             metadata["continue"] = token(page.revision, &start).into();
@@ -59,7 +71,7 @@ impl Shared {
                 metadata["remainingItemCount"] = left.into();
             }
         }
-        Ok(list_of(view, form, metadata, items))
+        Ok(list_of(view, form, metadata, &items))
     }
 
     fn page(&self, call: &Call, view: &View, query: &Query, selector: &Selector) -> Result<Page, Refusal> {
@@ -87,14 +99,14 @@ impl Shared {
         let prefix = if call.namespace.is_empty() { String::new() } else { format!("{}/", call.namespace) };
         let start = start.max(prefix.clone());
         let then;
-        let table: Box<dyn Iterator<Item = (&String, &Arc<Value>)>> = if revision == current {
+        let table: Box<dyn Iterator<Item = (&std::sync::Arc<str>, &Object)>> = if revision == current {
             Box::new(world.store.table_from(&view.kind.id, &start))
         } else {
             then = world.store.at(&view.kind.id, revision).ok_or_else(|| {
                 let horizon = world.store.compacted();
                 Refusal::expired(format!("The resourceVersion for the provided list is too old: {asked} ({horizon})"))
             })?;
-            Box::new(then.range(start..))
+            Box::new(then.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded)))
         };
         let mut found =
             table.take_while(|(key, _)| key.starts_with(&prefix)).filter(|(_, object)| selector.matches(object));
@@ -106,7 +118,7 @@ impl Shared {
         let mut next = None;
         while let Some((key, object)) = found.next() {
             if items.len() == most {
-                next = Some((key.clone(), 1 + found.count()));
+                next = Some((key.to_string(), 1 + found.count()));
                 break;
             }
             items.push(object.clone());

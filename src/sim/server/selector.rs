@@ -34,6 +34,26 @@ impl Selector {
         Ok(Self { labels, fields })
     }
 
+    /// A `LabelSelector` as objects carry it. What does not read matches nothing.
+    pub(super) fn of_labels(selector: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let equal = selector["matchLabels"].as_object().into_iter().flatten();
+        let mut labels: Vec<_> =
+            equal.map(|(key, value)| Requirement { key: key.clone(), rule: Rule::In(vec![text(value)]) }).collect();
+        for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+            let values = expression["values"].as_array().into_iter().flatten().map(text).collect();
+            let rule = match expression["operator"].as_str() {
+                Some("In") => Rule::In(values),
+                Some("NotIn") => Rule::NotIn(values),
+                Some("Exists") => Rule::Exists,
+                Some("DoesNotExist") => Rule::Absent,
+                Some(_) | None => Rule::In(Vec::new()),
+            };
+            labels.push(Requirement { key: text(&expression["key"]), rule });
+        }
+        Self { labels, fields: Vec::new() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }

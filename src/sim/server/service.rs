@@ -11,15 +11,16 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::{BoxError, Service};
 
+use super::admission::Question;
 use super::call::{Call, Fence, Form, Query, Target, User, Verb, parse};
 use super::delete::{DeleteOptions, Deleted};
 use super::kinds::View;
-use super::object::{list_of, present, read};
+use super::object::{item_text, list_of, path, present, read};
 use super::patch::Patch;
 use super::seam::{Fate, Outcome};
 use super::selector::Selector;
 use super::status::Refusal;
-use super::write::{Change, Written};
+use super::write::{Change, Shown, Written};
 use super::{Shared, discovery, meta, rbac};
 
 /// The largest body that is read, as in the real server.
@@ -60,7 +61,12 @@ struct Done {
 
 impl Done {
     fn json(code: u16, value: &Value) -> Self {
-        let mut response = Response::new(Answer::from(value.to_string()));
+        Self::written_out(code, value.to_string())
+    }
+
+    /// JSON that is text already.
+    fn written_out(code: u16, text: impl Into<Answer>) -> Self {
+        let mut response = Response::new(text.into());
         *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { response, code, wrote: None }
@@ -80,7 +86,11 @@ impl Done {
 
     fn written(written: &Written, form: Form) -> Self {
         let code = if written.created { 201 } else { 200 };
-        let mut done = Self::json(code, &present(&written.object, form)).wrote(written.revision);
+        let done = match &written.object {
+            Shown::Stored(object) => Self::written_out(code, object.text(form).clone()),
+            Shown::Made(object) => Self::json(code, &present(object, form)),
+        };
+        let mut done = done.wrote(written.revision);
         written.warnings.iter().for_each(|warning| done.warn(warning));
         done
     }
@@ -168,8 +178,8 @@ impl Shared {
         body: &[u8],
     ) -> Result<Done, Refusal> {
         let view = {
-            let world = self.world.lock();
-            rbac::authorize(&world, user, call)?;
+            let mut world = self.world.lock();
+            rbac::authorize(&mut world, user, call)?;
             world.kinds.find(&call.group, &call.version, &call.resource).ok_or_else(Refusal::unknown_path)?
         };
         fits(call, &view)?;
@@ -195,8 +205,11 @@ impl Shared {
         let form = Form::of(parts);
         let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         match call.verb {
-            Verb::Get => Ok(Done::json(200, &present(&self.get(call, view, query).await?, form))),
-            Verb::List => Ok(Done::json(200, &self.list(call, view, query, form).await?)),
+            Verb::Get => Ok(match self.get(call, view, query).await? {
+                Shown::Stored(object) => Done::written_out(200, object.text(form).clone()),
+                Shown::Made(object) => Done::json(200, &present(&object, form)),
+            }),
+            Verb::List => Ok(Done::written_out(200, self.list(call, view, query, form).await?)),
             Verb::Watch => {
                 let mut done = Done::json(200, &Value::Null);
                 *done.response.body_mut() = Answer::from_stream(self.watch(call, view, query, form)?);
@@ -228,12 +241,23 @@ impl Shared {
                 }
                 let options = DeleteOptions::read(body, query)?;
                 let call = &Call { fence: options.fence(), ..call.clone() };
+                let warnings = self.ask_about_delete(call, view, options.dry_run).await?;
                 let (deleted, wrote) = self.delete(call, view, &call.namespace, &call.name, &options)?;
-                let answer = match deleted {
-                    Deleted::Gone(last) => success(call, view, meta::uid(&last)),
-                    Deleted::Marked(object) => present(&self.convert_one(object, &view.stored(), view).await?, form),
+                let mut done = match deleted {
+                    Deleted::Gone(last) => Done::json(200, &success(call, view, meta::uid(&last))),
+                    Deleted::Marked(Shown::Stored(object)) if view.is_stored() => {
+                        Done::written_out(200, object.text(form).clone())
+                    }
+                    Deleted::Marked(object) => {
+                        let object = match object {
+                            Shown::Stored(object) => Value::clone(&object),
+                            Shown::Made(object) => object,
+                        };
+                        Done::json(200, &present(&self.convert_one(object, &view.stored(), view).await?, form))
+                    }
                 };
-                Ok(Done::json(200, &answer).wrote(wrote))
+                warnings.iter().for_each(|warning| done.warn(warning));
+                Ok(done.wrote(wrote))
             }
             Verb::DeleteCollection => {
                 let options = DeleteOptions::read(body, query)?;
@@ -242,9 +266,23 @@ impl Shared {
                 let items = self.convert(found, &view.stored(), view).await?;
                 let revision = self.world.lock().store.revision();
                 let metadata = json!({"resourceVersion": revision.to_string()});
-                Ok(Done::json(200, &list_of(view, form, metadata, items)).wrote(wrote))
+                let items: Vec<_> = items.iter().map(|item| item_text(view, form, item).into()).collect();
+                Ok(Done::written_out(200, list_of(view, form, metadata, &items)).wrote(wrote))
             }
         }
+    }
+}
+
+impl Shared {
+    /// What webhooks have to say about the end of this object, if it is there.
+    async fn ask_about_delete(&self, call: &Call, view: &View, dry_run: bool) -> Result<Vec<String>, Refusal> {
+        if !self.guards_deletes(view) {
+            return Ok(Vec::new());
+        }
+        let stored = self.world.lock().store.get(&view.kind.id, &path(&call.namespace, &call.name)).cloned();
+        let Some(stored) = stored else { return Ok(Vec::new()) };
+        let old = self.convert_one(Value::clone(&stored), &view.stored(), view).await?;
+        self.may_delete(&Question { call, view, object: None, old: Some(&old), dry_run }).await
     }
 }
 

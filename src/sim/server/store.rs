@@ -1,40 +1,104 @@
 //! What etcd is to the real server: objects under ordered keys, one revision for everything, a log of the changes.
 //!
 //! Every accepted write takes the next revision, and a delete takes one too. The log serves watches and lists at an older revision,
-//! up to the compaction horizon; what is older has expired.
+//! up to the compaction horizon; what is older has expired. Objects are shared by whoever has seen them, and whole tables by
+//! everything that began from the same backup, until one of them writes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
-use std::sync::Arc;
+use std::ops::{Bound, Deref};
+use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+use super::call::Form;
+
+/// An object as it is stored. Its text is made once, for all who read it as it is.
+#[derive(Debug)]
+pub(super) struct Stored {
+    value: Arc<Value>,
+    revision: u64,
+    whole: OnceLock<Bytes>,
+    metadata: OnceLock<Bytes>,
+}
+
+pub(super) type Object = Arc<Stored>;
+
+impl Stored {
+    fn new(mut object: Value, revision: u64) -> Object {
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        Arc::new(Self { value: Arc::new(object), revision, whole: OnceLock::new(), metadata: OnceLock::new() })
+    }
+
+    pub(super) fn value(&self) -> &Arc<Value> {
+        &self.value
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Under another revision, as a watch shows the end of an object.
+    pub(super) fn at(&self, revision: u64) -> Object {
+        Self::new(Value::clone(&self.value), revision)
+    }
+
+    pub(super) fn text(&self, form: Form) -> &Bytes {
+        match form {
+            Form::Whole => self.whole.get_or_init(|| self.value.to_string().into()),
+            Form::Metadata => self.metadata.get_or_init(|| partial(&self.value).to_string().into()),
+        }
+    }
+}
+
+/// `PartialObjectMetadata` of an object.
+pub(super) fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+impl Deref for Stored {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.value
+    }
+}
 
 /// One accepted write.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub revision: u64,
-    /// `plural.group`.
-    pub resource: Arc<str>,
-    pub path: String,
-    pub old: Option<Arc<Value>>,
+    pub path: Arc<str>,
+    pub old: Option<Object>,
     /// `None`: it was deleted; then `old` carries the revision of the deletion, as the real server shows it.
-    pub new: Option<Arc<Value>>,
+    pub new: Option<Object>,
 }
 
-#[derive(Clone, Debug)]
+/// The objects of one kind, by path.
+pub(super) type Objects = BTreeMap<Arc<str>, Object>;
+
+#[derive(Clone, Debug, Default)]
+struct Table {
+    objects: Arc<Objects>,
+    log: VecDeque<Event>,
+}
+
+#[derive(Debug)]
 pub(super) struct Store {
     revision: u64,
     /// Changes up to here are forgotten.
     compacted: u64,
-    tables: BTreeMap<Arc<str>, BTreeMap<String, Arc<Value>>>,
-    log: VecDeque<Event>,
+    /// By `plural.group`.
+    tables: BTreeMap<Arc<str>, Table>,
+    /// Whose log has the next change, oldest first: forgetting is for all kinds together.
+    order: VecDeque<Arc<str>>,
     /// Changes remembered at most.
     history: usize,
 }
 
 impl Store {
     pub(super) fn new(history: usize) -> Self {
-        Self { revision: 1, compacted: 0, tables: BTreeMap::new(), log: VecDeque::new(), history }
+        Self { revision: 1, compacted: 0, tables: BTreeMap::new(), order: VecDeque::new(), history }
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -45,19 +109,20 @@ impl Store {
         self.compacted
     }
 
-    pub(super) fn get(&self, resource: &str, path: &str) -> Option<&Arc<Value>> {
-        self.tables.get(resource)?.get(path)
+    pub(super) fn get(&self, resource: &str, path: &str) -> Option<&Object> {
+        self.tables.get(resource)?.objects.get(path)
     }
 
     /// Objects of one kind in the order of their paths.
-    pub(super) fn table(&self, resource: &str) -> impl Iterator<Item = (&String, &Arc<Value>)> {
-        self.tables.get(resource).into_iter().flatten()
+    pub(super) fn table(&self, resource: &str) -> impl Iterator<Item = (&Arc<str>, &Object)> {
+        self.tables.get(resource).into_iter().flat_map(|table| table.objects.iter())
     }
 
     /// As [`Self::table`], from one path on.
-    pub(super) fn table_from(&self, resource: &str, start: &str) -> impl Iterator<Item = (&String, &Arc<Value>)> {
+    pub(super) fn table_from(&self, resource: &str, start: &str) -> impl Iterator<Item = (&Arc<str>, &Object)> {
         let table = self.tables.get(resource);
-        table.into_iter().flat_map(move |table| table.range::<str, _>((Bound::Included(start), Bound::Unbounded)))
+        let range = (Bound::Included(start), Bound::Unbounded);
+        table.into_iter().flat_map(move |table| table.objects.range::<str, _>(range))
     }
 
     pub(super) fn resources(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -65,90 +130,121 @@ impl Store {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.tables.values().map(BTreeMap::len).sum()
+        self.tables.values().map(|table| table.objects.len()).sum()
+    }
+
+    fn table_mut(&mut self, resource: &Arc<str>) -> &mut Table {
+        self.tables.entry(resource.clone()).or_default()
     }
 
     /// Stores the object under the next revision.
-    pub(super) fn put(&mut self, resource: &Arc<str>, path: &str, mut object: Value) -> Arc<Value> {
+    pub(super) fn put(&mut self, resource: &Arc<str>, path: &str, object: Value) -> Object {
         self.revision += 1;
-        stamp(&mut object, self.revision);
-        let new = Arc::new(object);
-        let table = self.tables.entry(resource.clone()).or_default();
-        let old = table.insert(path.to_owned(), new.clone());
-        self.remember(resource, path, old, Some(new.clone()));
+        let new = Stored::new(object, self.revision);
+        let objects = Arc::make_mut(&mut self.table_mut(resource).objects);
+        let key: Arc<str> = match objects.get_key_value(path) {
+            Some((key, _)) => key.clone(),
+            None => path.into(),
+        };
+        let old = objects.insert(key.clone(), new.clone());
+        self.remember(resource, key, old, Some(new.clone()));
         new
     }
 
     /// Takes the object out; its last state comes back with the revision of its end.
-    pub(super) fn remove(&mut self, resource: &Arc<str>, path: &str) -> Option<Arc<Value>> {
-        let mut last = Value::clone(self.tables.get_mut(resource)?.remove(path)?.as_ref());
+    pub(super) fn remove(&mut self, resource: &Arc<str>, path: &str) -> Option<Object> {
+        let objects = Arc::make_mut(&mut self.tables.get_mut(resource)?.objects);
+        let (key, last) = objects.remove_entry(path)?;
         self.revision += 1;
-        stamp(&mut last, self.revision);
-        let last = Arc::new(last);
-        self.remember(resource, path, Some(last.clone()), None);
+        let last = last.at(self.revision);
+        self.remember(resource, key, Some(last.clone()), None);
         Some(last)
     }
 
-    fn remember(&mut self, resource: &Arc<str>, path: &str, old: Option<Arc<Value>>, new: Option<Arc<Value>>) {
-        let (resource, path) = (resource.clone(), path.to_owned());
-        self.log.push_back(Event { revision: self.revision, resource, path, old, new });
-        if self.log.len() > self.history
-            && let Some(forgotten) = self.log.pop_front()
-        {
-            self.compacted = forgotten.revision;
+    fn remember(&mut self, resource: &Arc<str>, path: Arc<str>, old: Option<Object>, new: Option<Object>) {
+        let event = Event { revision: self.revision, path, old, new };
+        self.table_mut(resource).log.push_back(event);
+        self.order.push_back(resource.clone());
+        if self.order.len() > self.history {
+            self.forget();
+        }
+    }
+
+    /// Forgets the oldest change.
+    fn forget(&mut self) {
+        let Some(resource) = self.order.pop_front() else { return };
+        if let Some(forgotten) = self.table_mut(&resource).log.pop_front() {
+            self.compacted = self.compacted.max(forgotten.revision);
         }
     }
 
     /// Forgets every change up to and including `revision`.
     pub(super) fn compact(&mut self, revision: u64) {
-        self.compacted = self.compacted.max(revision.min(self.revision));
-        while self.log.front().is_some_and(|event| event.revision <= self.compacted) {
-            self.log.pop_front();
+        let horizon = self.compacted.max(revision.min(self.revision));
+        let oldest = |store: &Self| {
+            let table = store.tables.get(store.order.front()?)?;
+            table.log.front().map(|event| event.revision)
+        };
+        while oldest(self).is_some_and(|revision| revision <= horizon) {
+            self.forget();
         }
+        self.compacted = horizon;
     }
 
     /// The changes of one kind after `revision`; `None` when some of them are forgotten.
-    pub(super) fn since(&self, resource: &str, revision: u64) -> Option<impl Iterator<Item = &Event>> {
+    pub(super) fn since(&self, resource: &str, revision: u64) -> Option<impl DoubleEndedIterator<Item = &Event>> {
         if revision < self.compacted {
             return None;
         }
-        let first = self.log.partition_point(|event| event.revision <= revision);
-        Some(self.log.range(first..).filter(move |event| *event.resource == *resource))
+        let events = self.tables.get(resource).map(|table| {
+            let first = table.log.partition_point(|event| event.revision <= revision);
+            table.log.range(first..)
+        });
+        Some(events.into_iter().flatten())
     }
 
     /// The objects of one kind as they were at `revision`; `None` when that is forgotten.
-    pub(super) fn at(&self, resource: &str, revision: u64) -> Option<BTreeMap<String, Arc<Value>>> {
-        let mut table = self.tables.get(resource).cloned().unwrap_or_default();
-        let later: Vec<_> = self.since(resource, revision)?.collect();
-        for event in later.into_iter().rev() {
+    pub(super) fn at(&self, resource: &str, revision: u64) -> Option<Arc<Objects>> {
+        let table = self.tables.get(resource).map(|table| table.objects.clone()).unwrap_or_default();
+        let mut later = self.since(resource, revision)?.rev().peekable();
+        if later.peek().is_none() {
+            return Some(table);
+        }
+        let mut then = Objects::clone(&table);
+        for event in later {
             match &event.old {
-                Some(old) if event.new.is_some() => table.insert(event.path.clone(), old.clone()),
-                Some(old) => table.insert(event.path.clone(), self.before(event, old)),
-                None => table.remove(&event.path),
+                Some(old) if event.new.is_some() => then.insert(event.path.clone(), old.clone()),
+                Some(old) => then.insert(event.path.clone(), self.before(resource, event, old)),
+                None => then.remove(&event.path),
             };
         }
-        Some(table)
+        Some(Arc::new(then))
     }
 
     /// The object as it was before its deletion, with the revision it had then.
-    fn before(&self, deletion: &Event, last: &Arc<Value>) -> Arc<Value> {
-        let written = self.log.iter().rev().find(|event| {
-            event.revision < deletion.revision && event.resource == deletion.resource && event.path == deletion.path
-        });
-        written.and_then(|event| event.new.clone()).unwrap_or_else(|| last.clone())
+    fn before(&self, resource: &str, deletion: &Event, last: &Object) -> Object {
+        let log = self.tables.get(resource).into_iter().flat_map(|table| table.log.iter().rev());
+        let mut written = log.filter(|event| event.revision < deletion.revision && event.path == deletion.path);
+        written.next().and_then(|event| event.new.clone()).unwrap_or_else(|| last.clone())
+    }
+
+    /// The content without its history. What is in it is shared until it changes.
+    pub(super) fn backup(&self) -> Self {
+        let mut backup = Self::new(self.history);
+        backup.restore(self);
+        backup
     }
 
     /// As if restored from a backup: the content of another time under a revision of now.
     pub(super) fn restore(&mut self, older: &Self) {
-        self.tables.clone_from(&older.tables);
+        let shared = |(resource, table): (&Arc<str>, &Table)| {
+            (resource.clone(), Table { objects: table.objects.clone(), log: VecDeque::new() })
+        };
+        self.tables = older.tables.iter().map(shared).collect();
         self.revision = older.revision;
         self.compacted = older.revision;
-        self.log.clear();
+        self.order.clear();
     }
-}
-
-fn stamp(object: &mut Value, revision: u64) {
-    object["metadata"]["resourceVersion"] = revision.to_string().into();
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::read::{check_options, lies_in, version_of};
 use super::seam::{EventFate, Passing};
 use super::selector::Selector;
 use super::status::Refusal;
+use super::store::Object;
 
 /// How long a watch lasts when the client does not say; up to twice that, as the real server spreads them.
 const LONG: u64 = 1800;
@@ -26,9 +27,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// One event of one watch before it is written down.
 struct Pending {
     kind: &'static str,
-    object: Arc<Value>,
+    object: Object,
     revision: u64,
-    path: String,
+    path: Arc<str>,
 }
 
 struct Watching {
@@ -89,8 +90,8 @@ impl Shared {
         if from_now {
             for (path, object) in world.store.table(&view.kind.id) {
                 if watching.concerns(object) {
-                    let revision = super::meta::resource_version(object).parse().unwrap_or_default();
                     let (kind, object, path) = ("ADDED", object.clone(), path.clone());
+                    let revision = object.revision();
                     watching.pending.push_back(Pending { kind, object, revision, path });
                 }
             }
@@ -167,11 +168,8 @@ impl Watching {
             let (kind, object) = match (was, is) {
                 (None, Some(new)) => ("ADDED", new.clone()),
                 (Some(_), Some(new)) => ("MODIFIED", new.clone()),
-                (Some(old), None) => {
-                    let mut last = Value::clone(old);
-                    last["metadata"]["resourceVersion"] = event.revision.to_string().into();
-                    ("DELETED", Arc::new(last))
-                }
+                (Some(old), None) if event.new.is_none() => ("DELETED", old.clone()),
+                (Some(old), None) => ("DELETED", old.at(event.revision)),
                 (None, None) => continue,
             };
             self.pending.push_back(Pending { kind, object, revision: event.revision, path: event.path.clone() });
@@ -203,12 +201,16 @@ impl Watching {
                 return;
             }
         };
-        let stored = self.view.stored();
-        let line = match self.shared.convert_one(Value::clone(&event.object), &stored, &self.view).await {
-            Ok(object) => line(&json!({"type": event.kind, "object": present(&object, self.form)})),
-            Err(refusal) => {
-                self.over = true;
-                line(&json!({"type": "ERROR", "object": refusal.body()}))
+        let line = if self.view.is_stored() {
+            event_line(event.kind, event.object.text(self.form))
+        } else {
+            let stored = self.view.stored();
+            match self.shared.convert_one(Value::clone(&event.object), &stored, &self.view).await {
+                Ok(object) => event_line(event.kind, present(&object, self.form).to_string().as_bytes()),
+                Err(refusal) => {
+                    self.over = true;
+                    line(&json!({"type": "ERROR", "object": refusal.body()}))
+                }
             }
         };
         for _ in 0..times {
@@ -224,6 +226,17 @@ impl Watching {
         };
         json!({"type": "BOOKMARK", "object": {"kind": kind, "apiVersion": version, "metadata": metadata}})
     }
+}
+
+/// An event about an object that is written out already.
+fn event_line(kind: &str, object: &[u8]) -> Bytes {
+    let mut text = Vec::with_capacity(object.len() + 32);
+    text.extend_from_slice(b"{\"type\":\"");
+    text.extend_from_slice(kind.as_bytes());
+    text.extend_from_slice(b"\",\"object\":");
+    text.extend_from_slice(object);
+    text.extend_from_slice(b"}\n");
+    text.into()
 }
 
 fn line(event: &Value) -> Bytes {

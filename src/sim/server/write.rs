@@ -4,10 +4,11 @@
 //! nobody wrote in between. Admission may wait, so others do get in between. The object is handled in the version of the request and
 //! stored in the kind's own.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::admission::Question;
 use super::call::{Call, Query};
 use super::kinds::{Class, Kind, View};
 use super::names::NameRule;
@@ -15,7 +16,8 @@ use super::object::{decode, path, settle_namespace, shape};
 use super::patch::Patch;
 use super::schema::{validate, validate_at};
 use super::status::{FieldError, Refusal};
-use super::{Shared, World, meta};
+use super::store::Object;
+use super::{Shared, World, admission, meta, rbac};
 
 const NAME_TRIES: usize = 8;
 const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -23,11 +25,19 @@ const LONGEST_PREFIX: usize = 58;
 
 /// What a write came to.
 pub(super) struct Written {
-    pub object: Value,
+    pub object: Shown,
     pub created: bool,
     /// `None` when nothing changed, or nothing was to be.
     pub revision: Option<u64>,
     pub warnings: Vec<String>,
+}
+
+/// The object that a write answers with.
+pub(super) enum Shown {
+    /// As it is stored now.
+    Stored(Object),
+    /// In another version, or as nobody stored it.
+    Made(Value),
 }
 
 /// What a new state is made from.
@@ -59,24 +69,26 @@ impl Shared {
             self.born(&mut object, generated);
             let name = meta::name(&object).to_owned();
             self.namespace_lives(call, view, &name)?;
-            let mut warnings = self.mutate(call, view, &mut object, None).await?;
+            let mut warnings = self.mutate(call, view, &mut object, None, query.dry_run()).await?;
             check_type(view, &object, &name)?;
             prepare_create(view, &mut object);
             let errors = judge(view, &object, None, false);
             if !errors.is_empty() {
                 return Err(Refusal::invalid(view.kind.named_kind(&name), &errors));
             }
-            warnings.extend(self.validate(call, view, &object, None).await?);
+            let question = Question { call, view, object: Some(&object), old: None, dry_run: query.dry_run() };
+            warnings.extend(self.validate(&question).await?);
             if !meta::resource_version(&object).is_empty() {
                 return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
             }
-            let stored = self.convert_one(object.clone(), view, &view.stored()).await?;
             let key = path(meta::namespace(&object), &name);
+            let (stored, shown) = self.to_store(object, view).await?;
             match self.store_new(call, view, query, &key, stored) {
-                Ok(revision) => {
-                    if let Some(revision) = revision {
-                        object["metadata"]["resourceVersion"] = revision.to_string().into();
-                    }
+                Ok(new) => {
+                    let (object, revision) = match (new, shown) {
+                        (New::Dry(object), shown) => (Shown::Made(shown.unwrap_or(object)), None),
+                        (New::Stored(new), shown) => (shown_as(&new, shown), Some(new.revision())),
+                    };
                     return Ok(Written { object, created: true, revision, warnings });
                 }
                 Err(_) if generated && attempt < NAME_TRIES => {}
@@ -120,14 +132,7 @@ impl Shared {
         }
     }
 
-    fn store_new(
-        &self,
-        call: &Call,
-        view: &View,
-        query: &Query,
-        key: &str,
-        object: Value,
-    ) -> Result<Option<u64>, Refusal> {
+    fn store_new(&self, call: &Call, view: &View, query: &Query, key: &str, object: Value) -> Result<New, Refusal> {
         let mut world = self.world.lock();
         let name = meta::name(&object).to_owned();
         if let Some(there) = world.store.get(&view.kind.id, key) {
@@ -138,7 +143,7 @@ impl Shared {
             return Err(refusal);
         }
         if query.dry_run() {
-            return Ok(None);
+            return Ok(New::Dry(object));
         }
         let defined = define(view, &object)?;
         let new = world.put(view, key, object);
@@ -146,7 +151,8 @@ impl Shared {
             world.kinds.add(kind);
         }
         drop(world);
-        Ok(Some(self.announce(call, view, None, Some(&new))))
+        self.announce(call, view, None, Some(&new));
+        Ok(New::Stored(new))
     }
 
     pub(super) async fn update(
@@ -183,7 +189,7 @@ impl Shared {
                 };
             };
             let attempt = Attempt { call, view, query, on_status, key: &key };
-            let old = self.convert_one(stored.as_ref().clone(), &view.stored(), view).await?;
+            let old = self.seen(&stored, view).await?;
             if let Some(written) = self.attempt(&attempt, &stored, &old, &change).await? {
                 return Ok(written);
             }
@@ -194,7 +200,7 @@ impl Shared {
     async fn attempt(
         &self,
         attempt: &Attempt<'_>,
-        stored: &Arc<Value>,
+        stored: &Object,
         old: &Value,
         change: &Change,
     ) -> Result<Option<Written>, Refusal> {
@@ -210,14 +216,15 @@ impl Shared {
             }
             Change::Patch(patch) => {
                 let mut object = patch.apply(old, view)?;
-                let said = object.to_string();
-                shape(view, &mut object).map_err(|why| unreadable_patch(&said, &why))?;
+                if let Err(why) = shape(view, &mut object) {
+                    return Err(unreadable_patch(&patch.apply(old, view)?.to_string(), &why));
+                }
                 settle_namespace(call, &view.kind, &mut object)?;
                 check_name(call, &object)?;
                 object
             }
         };
-        let mut warnings = self.mutate(call, view, &mut new, Some(old)).await?;
+        let mut warnings = self.mutate(call, view, &mut new, Some(old), query.dry_run()).await?;
         check_version(view, &call.name, &mut new, old)?;
         check_type(view, &new, &call.name)?;
         prepare_update(view, &mut new, old, on_status);
@@ -225,22 +232,28 @@ impl Shared {
         if !errors.is_empty() {
             return Err(Refusal::invalid(view.kind.named_kind(&call.name), &errors));
         }
-        warnings.extend(self.validate(call, view, &new, Some(old)).await?);
-        let to_store = self.convert_one(new.clone(), view, &view.stored()).await?;
+        let question = Question { call, view, object: Some(&new), old: Some(old), dry_run: query.dry_run() };
+        warnings.extend(self.validate(&question).await?);
         let stands = meta::is_deleting(&new) && meta::finalizers(&new).is_empty() && !waits_for_grace(&new, view);
+        let (to_store, shown) = self.to_store(new, view).await?;
         let mut world = self.world.lock();
-        if world.store.get(&view.kind.id, attempt.key).is_none_or(|now| !Arc::ptr_eq(now, stored)) {
+        if world.store.get(&view.kind.id, attempt.key).is_none_or(|now| !std::sync::Arc::ptr_eq(now, stored)) {
             return Ok(None);
         }
-        if query.dry_run() || to_store == **stored {
-            return Ok(Some(Written { object: new, created: false, revision: None, warnings }));
+        if to_store == ***stored {
+            return Ok(Some(Written { object: shown_as(stored, shown), created: false, revision: None, warnings }));
+        }
+        if query.dry_run() {
+            let object = Shown::Made(shown.unwrap_or(to_store));
+            return Ok(Some(Written { object, created: false, revision: None, warnings }));
         }
         if stands {
             // The last finalizer is gone, and so is the object; the answer is what was sent, under the version it was sent for.
             let last = world.remove(view, attempt.key);
             drop(world);
             let revision = self.announce(call, view, last.as_ref(), None);
-            return Ok(Some(Written { object: new, created: false, revision: Some(revision), warnings }));
+            let object = Shown::Made(shown.unwrap_or(to_store));
+            return Ok(Some(Written { object, created: false, revision: Some(revision), warnings }));
         }
         let defined = define(view, &to_store)?;
         let put = world.put(view, attempt.key, to_store);
@@ -249,8 +262,42 @@ impl Shared {
         }
         drop(world);
         let revision = self.announce(call, view, Some(stored), Some(&put));
-        new["metadata"]["resourceVersion"] = revision.to_string().into();
-        Ok(Some(Written { object: new, created: false, revision: Some(revision), warnings }))
+        Ok(Some(Written { object: shown_as(&put, shown), created: false, revision: Some(revision), warnings }))
+    }
+
+    /// The stored object in the version of a request.
+    async fn seen<'a>(&self, stored: &'a Object, view: &View) -> Result<Cow<'a, Value>, Refusal> {
+        if view.is_stored() {
+            return Ok(Cow::Borrowed(stored.value()));
+        }
+        self.convert_one(Value::clone(stored), &view.stored(), view).await.map(Cow::Owned)
+    }
+
+    /// What is to be stored of an object in the version of a request, and the object itself where that is another.
+    async fn to_store(&self, object: Value, view: &View) -> Result<(Value, Option<Value>), Refusal> {
+        if view.is_stored() {
+            return Ok((object, None));
+        }
+        let stored = self.convert_one(object.clone(), view, &view.stored()).await?;
+        Ok((stored, Some(object)))
+    }
+}
+
+/// What came of storing a new object.
+enum New {
+    Stored(Object),
+    /// It was not to be.
+    Dry(Value),
+}
+
+/// An answer under the revision of what is stored.
+fn shown_as(stored: &Object, other_version: Option<Value>) -> Shown {
+    match other_version {
+        None => Shown::Stored(stored.clone()),
+        Some(mut object) => {
+            object["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+            Shown::Made(object)
+        }
     }
 }
 
@@ -263,11 +310,22 @@ struct Attempt<'a> {
 }
 
 impl World {
-    pub(super) fn put(&mut self, view: &View, key: &str, object: Value) -> Arc<Value> {
+    /// What was gathered from objects of this kind holds no longer.
+    fn touched(&mut self, view: &View) {
+        match view.kind.group.as_str() {
+            rbac::GROUP => self.access.forget(),
+            admission::GROUP => self.webhooks = None,
+            _ => {}
+        }
+    }
+
+    pub(super) fn put(&mut self, view: &View, key: &str, object: Value) -> Object {
+        self.touched(view);
         self.store.put(&view.kind.id, key, object)
     }
 
-    pub(super) fn remove(&mut self, view: &View, key: &str) -> Option<Arc<Value>> {
+    pub(super) fn remove(&mut self, view: &View, key: &str) -> Option<Object> {
+        self.touched(view);
         self.store.remove(&view.kind.id, key)
     }
 }
@@ -382,16 +440,16 @@ fn drop_status(object: &mut Value) {
 
 fn prepare_update(view: &View, new: &mut Value, old: &Value, on_status: bool) {
     if on_status {
-        let status = new.get("status").cloned();
-        let version = new["metadata"]["resourceVersion"].clone();
-        let finalizing = new["metadata"]["uid"].clone();
-        *new = old.clone();
+        let status = new.as_object_mut().and_then(|fields| fields.shift_remove("status"));
+        let version = new["metadata"]["resourceVersion"].take();
+        let finalizing = new["metadata"]["uid"].take();
+        let kept = old.as_object().into_iter().flatten().filter(|(field, _)| *field != "status");
+        *new = Value::Object(kept.map(|(field, value)| (field.clone(), value.clone())).collect());
         new["metadata"]["resourceVersion"] = version;
         // Another uid is refused below, on this path too.
         if !finalizing.is_null() && view.built_in().is_some() {
             new["metadata"]["uid"] = finalizing;
         }
-        drop_status(new);
         if let Some(status) = status {
             new["status"] = status;
         }
@@ -402,9 +460,11 @@ fn prepare_update(view: &View, new: &mut Value, old: &Value, on_status: bool) {
     }
     meta::keep(new, old, "generation");
     if view.version().status {
-        drop_status(new);
-        if let Some(status) = old.get("status") {
-            new["status"] = status.clone();
+        if new.get("status") != old.get("status") {
+            drop_status(new);
+            if let Some(status) = old.get("status") {
+                new["status"] = status.clone();
+            }
         }
     }
     if let Some(built_in) = view.built_in() {
@@ -441,8 +501,8 @@ fn judge(view: &View, new: &Value, old: Option<&Value>, on_status: bool) -> Vec<
         Some(old) => {
             // The server asks both its general rules and those of the kind, and tells what both find.
             errors.extend(meta::validate(new, namespaced, NameRule::Path));
-            errors.extend(meta::validate_update(new, old));
-            errors.extend(meta::validate_update(new, old));
+            let wrong = meta::validate_update(new, old);
+            errors.extend(wrong.iter().cloned().chain(wrong.iter().cloned()));
         }
     }
     match &view.kind.class {

@@ -8,12 +8,36 @@ mod prune;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use regex::Regex;
 use serde_json::Value;
 
 pub(super) use prune::{default, prune};
 pub(super) use validate::{validate, validate_at};
+
+/// Where in an object something is. Written out only when there is something to say about it.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Property(&'a Place<'a>, &'a str),
+    /// Of a map: written with its dot even at the top.
+    Member(&'a Place<'a>, &'a str),
+    Keyed(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Property(Self::Root, name) => f.write_str(name),
+            Self::Property(above, name) | Self::Member(above, name) => write!(f, "{above}.{name}"),
+            Self::Keyed(above, name) => write!(f, "{above}[{name}]"),
+            Self::Item(above, i) => write!(f, "{above}[{i}]"),
+        }
+    }
+}
 
 /// One node of a schema.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +53,8 @@ pub(super) struct Schema {
     pub preserve: bool,
     pub int_or_string: bool,
     pub default: Option<Value>,
+    /// Whether this or anything below has a default.
+    pub fills: bool,
     pub allowed: Option<Vec<Value>>,
     pub pattern: Option<Regex>,
     pub format: String,
@@ -129,11 +155,15 @@ impl Schema {
             Some("map") => ListType::Map(strings("x-kubernetes-list-map-keys")),
             Some(_) | None => ListType::Atomic,
         };
+        let (additional, items) = (child("additionalProperties")?, child("items")?);
+        let mut below = properties.values().chain(additional.as_deref()).chain(items.as_deref());
+        let fills = fields.contains_key("default") || below.any(|schema| schema.fills);
         Ok(Self {
             kind: text("type"),
+            fills,
             properties,
-            additional: child("additionalProperties")?,
-            items: child("items")?,
+            additional,
+            items,
             required: strings("required"),
             nullable: flag("nullable"),
             preserve: flag("x-kubernetes-preserve-unknown-fields"),

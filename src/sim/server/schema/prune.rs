@@ -2,37 +2,38 @@
 
 use serde_json::Value;
 
-use super::Schema;
+use super::{Place, Schema};
 
 /// Drops what the schema does not name, and nulls where it has no room for them; returns the paths of the unknown fields in order.
 ///
 /// `apiVersion`, `kind` and `metadata` of the object itself stay.
 pub(in super::super) fn prune(object: &mut Value, schema: &Schema) -> Vec<String> {
     let mut unknown = Vec::new();
-    walk(object, schema, true, "", &mut unknown);
+    walk(object, schema, Place::Root, &mut unknown);
     unknown.sort();
     drop_nulls(object, schema);
     unknown
 }
 
-fn walk(value: &mut Value, schema: &Schema, root: bool, path: &str, unknown: &mut Vec<String>) {
+fn walk(value: &mut Value, schema: &Schema, place: Place<'_>, unknown: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            let root = matches!(place, Place::Root);
             fields.retain(|key, value| {
+                let below = Place::Property(&place, key);
                 if root && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
                     return true;
                 }
                 if let Some(property) = schema.properties.get(key) {
-                    walk(value, property, false, &below(key), unknown);
+                    walk(value, property, below, unknown);
                     return true;
                 }
                 if let Some(additional) = &schema.additional {
-                    walk(value, additional, false, &below(key), unknown);
+                    walk(value, additional, below, unknown);
                     return true;
                 }
                 if !schema.preserve {
-                    unknown.push(below(key));
+                    unknown.push(below.to_string());
                 }
                 schema.preserve
             });
@@ -40,9 +41,9 @@ fn walk(value: &mut Value, schema: &Schema, root: bool, path: &str, unknown: &mu
         Value::Array(items) => {
             for (i, item) in items.iter_mut().enumerate() {
                 match &schema.items {
-                    Some(of) => walk(item, of, false, &format!("{path}[{i}]"), unknown),
+                    Some(of) => walk(item, of, Place::Item(&place, i), unknown),
                     None if schema.preserve => {}
-                    None => walk(item, &Schema::default(), false, &format!("{path}[{i}]"), unknown),
+                    None => walk(item, &Schema::default(), Place::Item(&place, i), unknown),
                 }
             }
         }
@@ -80,6 +81,9 @@ fn drop_nulls(value: &mut Value, schema: &Schema) {
 
 /// Puts in the defaults of what is absent, or null where null is not allowed.
 pub(in super::super) fn default(value: &mut Value, schema: &Schema) {
+    if !schema.fills {
+        return;
+    }
     match value {
         Value::Object(fields) => {
             for (name, property) in &schema.properties {

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::super::status::FieldError;
-use super::{ListType, Schema};
+use super::{ListType, Place, Schema};
 
 /// All errors of an object under its schema.
 pub(in super::super) fn validate(object: &Value, old: Option<&Value>, schema: &Schema) -> Vec<FieldError> {
@@ -20,8 +20,8 @@ pub(in super::super) fn validate_at(
     schema: &Schema,
 ) -> Vec<FieldError> {
     let mut judge = Judge { prefix, errors: Vec::new() };
-    judge.node("", value, old, schema);
-    judge.lists("", value, old, schema);
+    judge.node(Place::Root, value, old, schema);
+    judge.lists(Place::Root, value, old, schema);
     judge.errors
 }
 
@@ -31,8 +31,9 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn field(&self, path: &str) -> String {
-        let path = path.strip_prefix('.').unwrap_or(path);
+    fn field(&self, place: Place<'_>) -> String {
+        let path = place.to_string();
+        let path = path.strip_prefix('.').unwrap_or(&path);
         match (self.prefix.is_empty(), path.is_empty()) {
             (true, true) => String::new(),
             (true, false) => path.to_owned(),
@@ -41,18 +42,18 @@ impl Judge<'_> {
         }
     }
 
-    fn invalid(&mut self, path: &str, value: &Value, rule: &str) {
+    fn invalid(&mut self, path: Place<'_>, value: &Value, rule: &str) {
         let error = FieldError::invalid(self.field(path), value, &format!("{path} in body {rule}"));
         self.errors.push(error);
     }
 
-    fn wrong_type(&mut self, path: &str, wanted: &str, shown: &str) {
+    fn wrong_type(&mut self, path: Place<'_>, wanted: &str, shown: &str) {
         let detail = format!("{path} in body must be of type {wanted}: {shown:?}");
         let error = FieldError::type_invalid(self.field(path), &json!(shown), &detail);
         self.errors.push(error);
     }
 
-    fn node(&mut self, path: &str, value: &Value, old: Option<&Value>, schema: &Schema) {
+    fn node(&mut self, path: Place<'_>, value: &Value, old: Option<&Value>, schema: &Schema) {
         if old == Some(value) {
             return;
         }
@@ -78,7 +79,7 @@ impl Judge<'_> {
         }
     }
 
-    fn type_of(&mut self, path: &str, value: &Value, schema: &Schema) {
+    fn type_of(&mut self, path: Place<'_>, value: &Value, schema: &Schema) {
         let found = match value {
             Value::Null => "null",
             Value::Bool(_) => "boolean",
@@ -108,23 +109,23 @@ impl Judge<'_> {
     }
 
     /// The first rule that is broken is the one that is told.
-    fn string(&mut self, path: &str, text: &str, schema: &Schema) {
+    fn string(&mut self, path: Place<'_>, text: &str, schema: &Schema) {
         let length = text.chars().count() as u64;
-        let value = json!(text);
+        let value = || json!(text);
         if let Some(most) = schema.length.most.filter(|most| length > *most) {
             let error = FieldError::too_long(self.field(path), most);
             self.errors.push(error);
         } else if let Some(least) = schema.length.least.filter(|least| length < *least) {
-            self.invalid(path, &value, &format!("should be at least {least} chars long"));
+            self.invalid(path, &value(), &format!("should be at least {least} chars long"));
         } else if let Some(pattern) = schema.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-            self.invalid(path, &value, &format!("should match '{pattern}'"));
+            self.invalid(path, &value(), &format!("should match '{pattern}'"));
         }
         if !fits_format(&schema.format, text) {
             self.wrong_type(path, &schema.format, text);
         }
     }
 
-    fn number(&mut self, path: &str, value: &Value, number: &serde_json::Number, schema: &Schema) {
+    fn number(&mut self, path: Place<'_>, value: &Value, number: &serde_json::Number, schema: &Schema) {
         let Some(n) = number.as_f64() else { return };
         let fits = match schema.format.as_str() {
             _ if schema.kind != "integer" => true,
@@ -150,11 +151,11 @@ impl Judge<'_> {
         }
     }
 
-    fn array(&mut self, path: &str, items: &[Value], old: Option<&Value>, schema: &Schema) {
+    fn array(&mut self, path: Place<'_>, items: &[Value], old: Option<&Value>, schema: &Schema) {
         if let Some(of) = &schema.items {
             for (i, item) in items.iter().enumerate() {
                 let before = old.and_then(|old| Self::counterpart(old, item, schema));
-                self.node(&format!("{path}[{i}]"), item, before, of);
+                self.node(Place::Item(&path, i), item, before, of);
             }
         }
         let size = items.len();
@@ -173,7 +174,13 @@ impl Judge<'_> {
         old.as_array()?.iter().find(|before| keys.iter().all(|key| before[key.as_str()] == item[key.as_str()]))
     }
 
-    fn object(&mut self, path: &str, fields: &serde_json::Map<String, Value>, old: Option<&Value>, schema: &Schema) {
+    fn object(
+        &mut self,
+        path: Place<'_>,
+        fields: &serde_json::Map<String, Value>,
+        old: Option<&Value>,
+        schema: &Schema,
+    ) {
         let size = fields.len();
         if let Some(least) = schema.property_count.least.filter(|least| (size as u64) < *least) {
             self.invalid(path, &json!(size), &format!("should have at least {least} properties"));
@@ -185,23 +192,24 @@ impl Judge<'_> {
         let before = |key: &str| old.and_then(|old| old.get(key));
         if let Some(additional) = &schema.additional {
             for (key, value) in fields.iter().filter(|(key, _)| !schema.properties.contains_key(*key)) {
-                self.node(&format!("{path}.{key}"), value, before(key), additional);
+                self.node(Place::Member(&path, key), value, before(key), additional);
             }
         }
-        for (name, property) in &schema.properties {
-            if let Some(value) = fields.get(name) {
-                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                self.node(&below, value, before(name), property);
-            }
+        // In the order of the properties, which is that of their names.
+        let mut present: Vec<_> =
+            fields.iter().filter_map(|(name, value)| Some((name, value, schema.properties.get(name)?))).collect();
+        present.sort_unstable_by_key(|(name, ..)| *name);
+        for (name, value, property) in present {
+            self.node(Place::Property(&path, name), value, before(name), property);
         }
         for name in schema.required.iter().filter(|name| !fields.contains_key(*name)) {
-            let error = FieldError::required(self.field(&format!("{path}.{name}")), "");
+            let error = FieldError::required(self.field(Place::Property(&path, name)), "");
             self.errors.push(error);
         }
     }
 
     /// Lists that are sets or maps name nothing twice.
-    fn lists(&mut self, path: &str, value: &Value, old: Option<&Value>, schema: &Schema) {
+    fn lists(&mut self, path: Place<'_>, value: &Value, old: Option<&Value>, schema: &Schema) {
         if old == Some(value) {
             return;
         }
@@ -213,12 +221,12 @@ impl Judge<'_> {
                     ListType::Map(keys) => items.iter().map(|item| key_of(item, keys)).collect(),
                 };
                 for i in second_appearances(&keys) {
-                    let error = FieldError::duplicate(self.field(&format!("{path}[{i}]")), &keys[i]);
+                    let error = FieldError::duplicate(self.field(Place::Item(&path, i)), &keys[i]);
                     self.errors.push(error);
                 }
                 if let Some(of) = &schema.items {
                     for (i, item) in items.iter().enumerate() {
-                        self.lists(&format!("{path}[{i}]"), item, None, of);
+                        self.lists(Place::Item(&path, i), item, None, of);
                     }
                 }
             }
@@ -226,10 +234,9 @@ impl Judge<'_> {
                 for (name, value) in fields {
                     let before = old.and_then(|old| old.get(name));
                     if let Some(property) = schema.properties.get(name) {
-                        let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                        self.lists(&below, value, before, property);
+                        self.lists(Place::Property(&path, name), value, before, property);
                     } else if let Some(additional) = &schema.additional {
-                        self.lists(&format!("{path}[{name}]"), value, before, additional);
+                        self.lists(Place::Keyed(&path, name), value, before, additional);
                     }
                 }
             }
