@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use capm3_api::names::finalizer;
+use serde_json::{Value, json};
 
 use super::ask::{
     self, CLUSTER_NAME, a_while, data_template, deployment, gone, machine_template, metal3, pool, run, until,
@@ -13,7 +14,7 @@ use crate::actors::user::Mischief::{Deletes, DeletesSecrets, StripsFinalizers, S
 use crate::actors::user::{Mischief, meddle};
 use crate::actors::{self, Actor, clusterctl, gitops, hardware};
 use crate::world::kinds::*;
-use crate::world::{Provider, Stuck, World};
+use crate::world::{Hand, Provider, Stuck, World};
 
 const ONE: Play = Play {
     name: "",
@@ -105,7 +106,8 @@ async fn suffering(world: &World) -> Result<(), Stuck> {
     hardware::suffer(world, 4).await
 }
 
-/// Machine and Metal3Machine are taken away by force while no manager runs.
+/// Machine and Metal3Machine are taken away by force while no manager runs. The machine's hold on its data is what keeps addresses
+/// from others that a host without a machine may still use, so it is taken off by hand as well.
 async fn orphaned(world: &World) -> Result<(), Stuck> {
     let hand = world.hand();
     ask::machine(&hand, "m1", metal3(Some("template"))).await?;
@@ -113,14 +115,22 @@ async fn orphaned(world: &World) -> Result<(), Stuck> {
     super::stop(world, Provider::Infra);
     for kind in [METAL3_MACHINE, MACHINE] {
         hand.delete(kind, "m1").await?;
-        match hand.patch(kind, "m1", json!({"metadata": {"finalizers": null}})).await {
-            Err(Stuck::Refused { source, .. }) if source.code == 404 => {}
-            done => done?,
-        }
+        unhold(&hand, kind).await?;
         gone(&hand, kind, "m1").await?;
     }
     world.start(Provider::Infra);
-    Ok(())
+    let only_held_by_its_machine = |claim: &Value| claim["metadata"]["finalizers"] == json!([finalizer::MACHINE]);
+    let what = "that only its machine holds it";
+    hand.until(ask::BOUND, (DATA_CLAIM, "m1"), what, only_held_by_its_machine).await?;
+    there_are(world, IP_ADDRESS, 2).map_err(Stuck::Broken)?;
+    unhold(&hand, DATA_CLAIM).await
+}
+
+async fn unhold(hand: &Hand, kind: Kind) -> Result<(), Stuck> {
+    match hand.patch(kind, "m1", json!({"metadata": {"finalizers": null}})).await {
+        Err(Stuck::Refused { source, .. }) if source.code == 404 => Ok(()),
+        done => done,
+    }
 }
 
 /// The host keeps the mark of a consumer that nobody can ask any more: to take it off is for the user, who took the machine away.
