@@ -1,18 +1,28 @@
 //! Both runners: every single fault of every scenario, and faults by seed. `make sim` runs this in a release build.
 //!
 //! ```text
-//! prove all [--seeds N] [--threads N] [--seconds N] [--scenario NAME]
-//! prove plans | seeds | replay SCENARIO SEED [PLAN]
+//! prove all|plans|seeds [--seeds N] [--threads N] [--seconds N] [--scenario NAME] [--summary FILE]
+//! prove replay SCENARIO SEED [PLAN]
 //! ```
+//!
+//! The number of seeds says how much is run, not the time. `--seconds` is for machines that are too slow for that: it ends the runners
+//! early, which the summary says. Without it fewer than were asked for are a failure, as are fewer than [`PLANS`] plans of all scenarios.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
+#![expect(clippy::disallowed_methods, reason = "how long the runs take is real time; nothing in them sees it")]
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use capm3_sim::proof::{Case, Deck, Player, Report, Tally, Team, exhaustive, play};
-use capm3_sim::scenario;
+use capm3_sim::proof::{Case, Deck, Player, Report, Share, Tally, Team, exhaustive, play};
+use capm3_sim::scenario::{self, Scenario};
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+
+/// Fewer are not every single fault of every scenario.
+const PLANS: u64 = 10_000;
+const SEEDS: usize = 100_000;
 
 static END: OnceLock<Instant> = OnceLock::new();
 
@@ -23,107 +33,157 @@ fn runtime() -> std::io::Result<Runtime> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let option = |name: &str| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1)).copied();
-    let number = |name: &str, default: u64| option(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let done = match words.as_slice() {
+        ["replay", scenario, seed, plan @ ..] => replay(&format!("{scenario} | {seed} | {}", plan.join(" "))),
+        [what @ ("all" | "plans" | "seeds"), options @ ..] => prove(what, options),
+        _ => Err("usage: prove all|plans|seeds|replay …; the source says more".to_owned()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            println!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn replay(text: &str) -> Result<bool, String> {
+    let case: Case = text.parse().map_err(|error| format!("{error}"))?;
+    let report = play(&mut Player::new(runtime), &scenario::all(), &case, true).map_err(|stuck| stuck.to_string())?;
+    tell(&report);
+    Ok(report.violations.is_empty())
+}
+
+fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
+    let option = |name: &str| options.iter().position(|word| *word == name).and_then(|at| options.get(at + 1)).copied();
+    let number = |name: &str| option(name).map(|text| text.parse::<usize>().map_err(|_| format!("{name} {text}?")));
     let start = Instant::now();
-    if let Some(seconds) = option("--seconds").and_then(|text| text.parse().ok()) {
-        END.get_or_init(|| start + Duration::from_secs(seconds));
+    let cap = number("--seconds").transpose()?;
+    if let Some(seconds) = cap {
+        END.get_or_init(|| start + Duration::from_secs(seconds as u64));
     }
-    let threads = usize::try_from(number("--threads", 2)).unwrap_or(2);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = number("--threads").transpose()?.unwrap_or(cores);
+    let seeds = number("--seeds").transpose()?.unwrap_or(SEEDS);
     let team = Team { runtimes: runtime, threads, enough: || END.get().is_some_and(|end| Instant::now() >= *end) };
-    match words.as_slice() {
-        ["replay", scenario, seed, plan @ ..] => {
-            let text = format!("{scenario} | {seed} | {}", plan.join(" "));
-            let Ok(case) = text.parse::<Case>() else {
-                println!("{text} is no case");
-                return ExitCode::FAILURE;
-            };
-            match play(&mut Player::new(runtime), &scenario::all(), &case, true) {
-                Ok(report) => told(&report),
-                Err(stuck) => {
-                    println!("{stuck}");
-                    return ExitCode::FAILURE;
-                }
-            }
-            ExitCode::SUCCESS
-        }
-        [what, ..] => {
-            let mut scenarios = scenario::all();
-            if let Some(name) = option("--scenario") {
-                scenarios.retain(|scenario| scenario.name() == name);
-            }
-            let calm = match team.record(&scenarios) {
-                Ok(calm) => calm,
-                Err(stuck) => {
-                    println!("{stuck}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            for report in &calm {
-                println!("{}: {} writes, {} requests", report.scenario, report.writes, report.requests);
-                if !report.violations.is_empty() {
-                    println!("{:#?}", report.violations);
-                }
-            }
-            if matches!(*what, "plans" | "all") {
-                let mut cases = Vec::new();
-                for report in &calm {
-                    let plans = exhaustive::plans(&report.recording);
-                    println!("{}: {} plans", report.scenario, plans.len());
-                    cases.extend(plans.into_iter().map(|plan| Case {
-                        scenario: report.scenario.into(),
-                        seed: 0,
-                        plan,
-                    }));
-                }
-                let begun = Instant::now();
-                let tally = team.run(cases.len(), &|i| cases[i].clone());
-                show("plans", &tally, begun.elapsed());
-            }
-            if matches!(*what, "seeds" | "all") {
-                let recordings = calm.into_iter().map(|report| (report.scenario, report.recording)).collect();
-                let deck = Deck { scenarios: &scenarios, recordings: &recordings };
-                let begun = Instant::now();
-                let seeds = usize::try_from(number("--seeds", 1000)).unwrap_or(1000);
-                let tally = team.run(seeds, &|i| deck.deal(i as u64));
-                show("seeds", &tally, begun.elapsed());
-            }
-            ExitCode::SUCCESS
-        }
-        [] => ExitCode::FAILURE,
+    let mut scenarios = scenario::all();
+    if let Some(name) = option("--scenario") {
+        scenarios.retain(|scenario| scenario.name() == name);
     }
+    let calm = team.record(&scenarios).map_err(|stuck| stuck.to_string())?;
+    println!("{} scenarios recorded in {:.1} s", calm.len(), start.elapsed().as_secs_f64());
+
+    let mut well = true;
+    let mut tallies = Vec::new();
+    if what != "seeds" {
+        let cases: Vec<Case> = calm.iter().flat_map(single).collect();
+        let begun = Instant::now();
+        let tally = team.run(cases.len(), &|i| cases[i].clone());
+        well &= show("plans", &tally, begun.elapsed(), threads);
+        if cap.is_none() && option("--scenario").is_none() && tally.cases < PLANS {
+            println!("fewer than {PLANS} plans: there are too few scenarios");
+            well = false;
+        }
+        tallies.push(("plans", tally, begun.elapsed()));
+    }
+    if what != "plans" {
+        let recordings = calm.into_iter().map(|report| (report.scenario, report.recording)).collect();
+        let deck = Deck { scenarios: &scenarios, recordings: &recordings };
+        let begun = Instant::now();
+        let tally = team.run(seeds, &|i| deck.deal(i as u64));
+        well &= show("seeds", &tally, begun.elapsed(), threads);
+        tallies.push(("seeds", tally, begun.elapsed()));
+    }
+    let summary = summary(&tallies, threads, start.elapsed());
+    println!("{summary:#}");
+    if let Some(file) = option("--summary") {
+        if let Some(folder) = Path::new(file).parent() {
+            std::fs::create_dir_all(folder).map_err(|error| format!("{file}: {error}"))?;
+        }
+        std::fs::write(file, format!("{summary:#}\n")).map_err(|error| format!("{file}: {error}"))?;
+    }
+    if cap.is_some() && tallies.iter().any(|(_, tally, _)| tally.cut) {
+        println!("CUT SHORT after {} s, as --seconds says: not everything was run", start.elapsed().as_secs());
+    }
+    result(&scenarios, &tallies, start.elapsed());
+    Ok(well)
 }
 
-fn show(what: &str, tally: &Tally, took: Duration) {
-    let rate = |n: u64| n as f64 / took.as_secs_f64();
+fn single(calm: &Report) -> Vec<Case> {
+    let of = |plan| Case { scenario: calm.scenario.to_owned(), seed: 0, plan };
+    exhaustive::plans(&calm.recording).into_iter().map(of).collect()
+}
+
+/// Whether nothing was found.
+fn show(what: &str, tally: &Tally, took: Duration, threads: usize) -> bool {
+    let seconds = took.as_secs_f64();
+    let Tally { cases, struck, writes, requests, checks, reconciles, broken, .. } = tally;
+    let each = *cases as f64 / seconds / threads as f64;
     println!(
-        "{} {what} in {:.1} s ({:.0}/s), {} of them struck by all their faults; {} broke something; {} writes, {} requests, {:.0} reconciles/s, {} checks",
-        tally.cases,
-        took.as_secs_f64(),
-        rate(tally.cases),
-        tally.struck,
-        tally.broken,
-        tally.writes,
-        tally.requests,
-        rate(tally.reconciles),
-        tally.checks,
+        "{cases} {what} in {seconds:.1} s, {each:.0} per second and core; all faults of {struck} happened; {writes} writes, {requests} \
+         requests, {:.0} reconciles per second, {checks} checks of invariants; {broken} broke something",
+        *reconciles as f64 / seconds,
     );
+    for (scenario, Share { cases, broken }) in &tally.scenarios {
+        println!("  {cases:>7} {scenario}{}", if *broken > 0 { format!(": {broken} BROKEN") } else { String::new() });
+    }
+    for ((scenario, invariant), failure) in &tally.failures {
+        println!("\n{invariant} did not hold in {} cases of {scenario}, the smallest of which:", failure.cases);
+        tell(&failure.report);
+        let Case { scenario, seed, plan } = &failure.found;
+        println!("play it again with: cargo run -p capm3-sim --example prove -- replay {scenario} {seed} '{plan}'");
+    }
     if let Some(stuck) = &tally.stuck {
-        println!("stuck: {stuck}");
+        println!("the simulator itself is stuck: {stuck}");
     }
-    for failure in tally.failures.values() {
-        told(&failure.report);
-        println!("again: prove replay {} {} '{}'\n", failure.found.scenario, failure.found.seed, failure.found.plan);
-    }
+    tally.broken == 0 && tally.stuck.is_none()
 }
 
-fn told(report: &Report) {
+fn tell(report: &Report) {
     println!("{} | {} | {}", report.scenario, report.seed, report.plan);
     for line in &report.story {
         println!("  {line}");
     }
     for violation in &report.violations {
-        println!("{} @{}: {}", violation.invariant, violation.revision, violation.what);
+        println!("  {} @{}: {}", violation.invariant, violation.revision, violation.what);
     }
-    println!("trace {:016x}", report.trace_hash);
+    println!("  trace {:016x}", report.trace_hash);
+}
+
+fn summary(tallies: &[(&str, Tally, Duration)], threads: usize, took: Duration) -> Value {
+    let mut summary = json!({"plans": 0, "seeds": 0, "violations": 0, "planted": 0, "planted_found": 0});
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|(_, tally, _)| of(tally)).sum::<u64>();
+    for (what, tally, took) in tallies {
+        summary[*what] = tally.cases.into();
+        let rate = tally.cases as f64 / took.as_secs_f64() / threads as f64;
+        summary[format!("{what}_per_second_and_core")] = ((rate * 10.0).round() / 10.0).into();
+    }
+    let running: Duration = tallies.iter().map(|(_, _, took)| *took).sum();
+    let rate = sum(|tally| tally.reconciles) as f64 / running.as_secs_f64().max(0.001);
+    summary["violations"] = sum(|tally| tally.broken).into();
+    summary["invariant_checks"] = sum(|tally| tally.checks).into();
+    summary["reconciles"] = sum(|tally| tally.reconciles).into();
+    summary["reconciles_per_second"] = rate.round().into();
+    summary["requests"] = sum(|tally| tally.requests).into();
+    summary["writes"] = sum(|tally| tally.writes).into();
+    summary["seconds"] = took.as_secs().into();
+    summary["threads"] = threads.into();
+    summary["cut_short"] = tallies.iter().any(|(_, tally, _)| tally.cut).into();
+    summary
+}
+
+/// In the form of cargo's own test runner: one test for each scenario and runner.
+fn result(scenarios: &[Box<dyn Scenario>], tallies: &[(&str, Tally, Duration)], took: Duration) {
+    let shares = tallies.iter().flat_map(|(_, tally, _)| {
+        scenarios.iter().map(|scenario| tally.scenarios.get(scenario.name()).copied().unwrap_or_default())
+    });
+    let (passed, failed): (Vec<Share>, Vec<Share>) = shares.partition(|share| share.broken == 0 && share.cases > 0);
+    let ok = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "test result: {ok}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
+        passed.len(),
+        failed.len(),
+        took.as_secs_f64()
+    );
 }

@@ -1,16 +1,17 @@
 //! Counts what managers ask and hear, and lets the planned faults happen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{Failure, Fault, Lag, Overlap, Plan, Planned, Refused, When, name};
-use super::tamper;
+use super::{deeds, tamper};
 use crate::invariant::{Excuse, Watchtower};
 use crate::server::{Call, EventFate, Fate, Outcome, Passing, Refusal, Seam, Server, Verb};
 use crate::world::{Process, Provider, Webhooks, World};
@@ -21,6 +22,10 @@ pub const DOWN: Duration = Duration::from_secs(2);
 const TOGETHER: Duration = Duration::from_secs(30);
 /// After this an API server gives up on a request, and what was lost on the way to a cache is found missing.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+/// A lag without end ends when nothing has been written for so long: without the cache nothing goes on.
+const STANDSTILL: Duration = Duration::from_secs(60);
+/// How often a lag looks whether it is over.
+const LOOK: Duration = Duration::from_millis(100);
 /// Just below the deadline that the API server gives webhooks.
 const SLOW: Duration = Duration::from_secs(9);
 
@@ -51,9 +56,6 @@ pub struct Asked {
     pub remote: bool,
 }
 
-/// Does what a plan calls a deed, by its name.
-pub type Deeds = for<'a> fn(&'a World, &'a str) -> BoxFuture<'a, ()>;
-
 /// The seam of one server.
 struct Side {
     injector: Arc<Injector>,
@@ -65,8 +67,9 @@ pub struct Injector {
     world: Weak<World>,
     tower: Arc<Watchtower>,
     plan: Vec<Planned>,
-    deeds: Deeds,
     keep_story: bool,
+    /// How many violations the story tells of.
+    violated: AtomicUsize,
     start: Instant,
     state: Mutex<State>,
 }
@@ -99,14 +102,14 @@ struct State {
 
 impl Injector {
     /// Sits at both servers of the world from now on. To be called when the watchtower stands and before any manager runs.
-    pub fn over(world: &Arc<World>, tower: Arc<Watchtower>, plan: &Plan, deeds: Deeds, keep_story: bool) -> Arc<Self> {
+    pub fn over(world: &Arc<World>, tower: Arc<Watchtower>, plan: &Plan, keep_story: bool) -> Arc<Self> {
         let state = State { struck: vec![false; plan.0.len()], ..State::default() };
         let injector = Arc::new(Self {
             world: Arc::downgrade(world),
             tower,
             plan: plan.0.clone(),
-            deeds,
             keep_story,
+            violated: AtomicUsize::new(0),
             start: Instant::now(),
             state: Mutex::new(state),
         });
@@ -287,7 +290,7 @@ impl Injector {
                     }
                 });
             }
-            Fault::Deed(deed) => (self.deeds)(&world, deed).await,
+            Fault::Deed(deed) => deeds::does(&world, deed).await,
             Fault::Clock(seconds) => {
                 for process in world.processes().iter().filter(|process| id.is_none_or(|id| id == process.id)) {
                     process.skew(*seconds);
@@ -507,10 +510,14 @@ impl Injector {
             }
             let wrote = outcome.wrote.map(|revision| format!(" @{revision}")).unwrap_or_default();
             self.tell(&format!("{what}: {}{wrote}", outcome.code));
+            for violation in self.tower.violations().iter().skip(self.violated.load(Ordering::Relaxed)) {
+                self.violated.fetch_add(1, Ordering::Relaxed);
+                self.tell(&format!("!!! {}: {}", violation.invariant, violation.what));
+            }
         }
     }
 
-    fn event(&self, watch: &Call, _: &Passing<'_>) -> EventFate {
+    fn event(self: &Arc<Self>, side: &Side, watch: &Call, event: &Passing<'_>) -> EventFate {
         let Some(provider) = provider_of(watch) else { return EventFate::Deliver };
         let mut state = self.state.lock();
         let place = (provider, filed(watch));
@@ -524,23 +531,68 @@ impl Injector {
             !state.struck[i]
                 && matches!(&planned.when, When::Event(who, kind, at) if (*who, kind) == (place.0, &place.1) && *at == n)
         });
-        if let Some(Lag::Time(time)) = state.lags.get(&place) {
-            return EventFate::Delay(*time);
-        }
+        let lag = state.lags.get(&place).copied();
         drop(state);
-        let Some(i) = planned.filter(|i| self.strike(*i)) else { return EventFate::Deliver };
+        let Some(i) = planned.filter(|i| self.strike(*i)) else {
+            return lag.map_or(EventFate::Deliver, |lag| self.held(place, event.revision, lag));
+        };
         match &self.plan[i].fault {
             Fault::Lags(lag) => {
-                self.state.lock().lags.insert(place, *lag);
-                EventFate::Delay(HALF_A_MINUTE)
+                self.state.lock().lags.insert(place.clone(), *lag);
+                self.held(place, event.revision, *lag)
             }
             Fault::WatchClosed => EventFate::Close,
             Fault::WatchExpired => EventFate::Expire,
-            Fault::WatchHangs(time) | Fault::Burst(time) => EventFate::Delay(*time),
-            Fault::EventLost => EventFate::Lose,
+            Fault::WatchHangs(time) => EventFate::Delay(*time),
+            Fault::Burst(time) => EventFate::Burst(*time),
+            Fault::EventLost => {
+                self.find_missing(side);
+                EventFate::Lose
+            }
             Fault::EventTwice => EventFate::Twice,
+            Fault::EventsSwapped => EventFate::Swap,
             _ => EventFate::Deliver,
         }
+    }
+
+    /// The event waits until the lag allows it.
+    fn held(self: &Arc<Self>, place: (Provider, String), revision: u64, lag: Lag) -> EventFate {
+        let this = self.clone();
+        EventFate::Hold(Box::pin(async move {
+            let begun = Instant::now();
+            let mut last = (0, begun);
+            while this.state.lock().lags.contains_key(&place) {
+                let Some(server) = this.world.upgrade().map(|world| world.server.clone()) else { return };
+                let written = server.revision();
+                if last.0 != written {
+                    last = (written, Instant::now());
+                }
+                let over = match lag {
+                    Lag::Time(time) => begun.elapsed() >= time,
+                    Lag::Events(n) => {
+                        let all = server.all(&place.1);
+                        let newer = all.iter().filter(|object| written_at(object) > revision).count();
+                        newer >= n as usize || begun.elapsed() >= HALF_A_MINUTE
+                    }
+                    Lag::Forever => last.1.elapsed() >= STANDSTILL,
+                };
+                if over {
+                    return;
+                }
+                drop(server);
+                sleep(LOOK).await;
+            }
+        }))
+    }
+
+    /// Nobody keeps an event that was lost forever: the watch breaks some time, and then its place in history is gone.
+    fn find_missing(self: &Arc<Self>, side: &Side) {
+        let Some(server) = self.server(side) else { return };
+        self.meanwhile(async move {
+            sleep(HALF_A_MINUTE).await;
+            server.compact();
+            server.restart();
+        });
     }
 
     fn server(&self, side: &Side) -> Option<Server> {
@@ -566,7 +618,7 @@ impl Seam for Side {
     }
 
     fn event(&self, watch: &Call, event: &Passing<'_>) -> EventFate {
-        self.injector.event(watch, event)
+        self.injector.event(self, watch, event)
     }
 }
 
@@ -577,6 +629,10 @@ fn provider_of(call: &Call) -> Option<Provider> {
     }
     let ipam = call.user == "system:serviceaccount:metal3-ipam-system:ipam-manager";
     Some(if ipam { Provider::Ipam } else { Provider::Infra })
+}
+
+fn written_at(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
 
 fn filed(call: &Call) -> String {

@@ -6,9 +6,11 @@
 //!
 //! A killed manager starts again after [`DOWN`] with empty caches. What is down comes back by itself; [`Injector::calm`] ends all of it.
 
+pub mod deeds;
+
 mod injector;
 mod plan;
 mod tamper;
 
-pub use injector::{Asked, DOWN, Deeds, Injector, Recording};
+pub use injector::{Asked, DOWN, Injector, Recording};
 pub use plan::{Failure, Fault, Lag, Overlap, Plan, Planned, Refused, Unreadable, When};

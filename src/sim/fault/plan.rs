@@ -38,7 +38,7 @@ pub enum Lag {
     /// An event arrives when as many newer ones are there, or half a minute later.
     Events(u32),
     Time(Duration),
-    /// Until faults end.
+    /// Until everything else has come to a standstill.
     Forever,
 }
 
@@ -149,6 +149,32 @@ impl Plan {
 
     pub fn one(when: When, fault: Fault) -> Self {
         Self(vec![Planned { when, fault }])
+    }
+}
+
+impl Plan {
+    /// How much later than otherwise everything may be well again once the faults are over. What fails is tried again after a pause
+    /// that doubles: after an outage the next try comes no later than the outage lasted, and never later than the longest pause (I21).
+    pub fn patience(&self) -> Duration {
+        let longest = Duration::from_secs(300);
+        let outages = self.0.iter().map(|planned| match &planned.fault {
+            Fault::Storm(time)
+            | Fault::Paused(time)
+            | Fault::WebhookDown(time)
+            | Fault::WebhookSlow(time)
+            | Fault::WorkloadAway(time)
+            | Fault::KubeconfigGone(time)
+            | Fault::WatchHangs(time)
+            | Fault::Lags(Lag::Time(time)) => *time,
+            Fault::Lags(Lag::Events(_) | Lag::Forever) | Fault::EventLost => Duration::from_secs(60),
+            // The client gives up after 15 s.
+            Fault::Unapplied(Failure::Timeout)
+            | Fault::LostReply(Failure::Timeout)
+            | Fault::Overlaps(Overlap::Resumed(_)) => Duration::from_secs(30),
+            Fault::Busy(seconds) => Duration::from_secs(u64::from(*seconds)),
+            _ => Duration::ZERO,
+        });
+        outages.sum::<Duration>().min(longest)
     }
 }
 

@@ -19,4 +19,4 @@ pub use case::Case;
 pub use random::Deck;
 pub use run::{CONVERGES, Player, Report, Runtimes, run};
 pub use shrink::shortest;
-pub use team::{Failure, Tally, Team, play, shrink};
+pub use team::{Failure, Share, Tally, Team, play, shrink};

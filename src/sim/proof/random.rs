@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::case::Case;
-use crate::fault::{Failure, Fault, Lag, Overlap, Plan, Planned, Recording, Refused, When};
+use crate::fault::{Failure, Fault, Lag, Overlap, Plan, Planned, Recording, Refused, When, deeds};
 use crate::scenario::Scenario;
 use crate::world::Provider;
 
@@ -95,7 +95,8 @@ fn at_event(rng: &mut Rng, provider: Provider, recording: &Recording) -> Option<
 
 fn at_time(rng: &mut Rng) -> Planned {
     let (when, time) = (Duration::from_millis(rng.u64(..10_000)), Duration::from_secs(rng.u64(1..120)));
-    let fault = match rng.u32(..8) {
+    let deed = rng.usize(..deeds::names().len());
+    let fault = match rng.u32(..10) {
         0 => Fault::WebhookDown(time),
         1 => Fault::WebhookSlow(time),
         2 => Fault::WorkloadAway(time),
@@ -103,6 +104,7 @@ fn at_time(rng: &mut Rng) -> Planned {
         4 => Fault::EventSink(time),
         5 => Fault::Clock([-3600, 3600][rng.usize(..2)]),
         6 => Fault::Paused(time),
+        7 | 8 => Fault::Deed(deeds::names().nth(deed).unwrap_or_default().to_owned()),
         _ => Fault::Restored(Duration::from_millis(rng.u64(1..5000))),
     };
     Planned { when: When::At(when), fault }

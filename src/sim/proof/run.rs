@@ -24,6 +24,9 @@ const REST: Duration = Duration::from_secs(10);
 /// And then nothing is for this long.
 const QUIET: Duration = Duration::from_secs(3600);
 
+/// How a line of the story begins that tells what did not hold.
+const BROKEN: &str = "!!! ";
+
 /// Makes the runtimes that runs live in: of one thread, with paused time.
 pub type Runtimes = fn() -> std::io::Result<Runtime>;
 
@@ -79,18 +82,23 @@ pub async fn run(scenario: &dyn Scenario, snapshot: &Snapshot, plan: &Plan, sett
     let (seed, keep_story) = (settings.seed, settings.keep_trace);
     let world = Arc::new(World::begin(snapshot, settings));
     let tower = Watchtower::over(&world);
-    let injector = Injector::over(&world, tower.clone(), plan, no_deeds, keep_story);
+    let injector = Injector::over(&world, tower.clone(), plan, keep_story);
     let begun = world.server.revision() + world.workload.revision();
     raise(scenario, &world).await;
-    let mut liveness = Box::pin(live(scenario, &world, &injector)).await;
+    let mut liveness = Box::pin(live(scenario, &world, &injector, plan.patience())).await;
     let mut violations = tower.violations();
+    let safe = violations.len();
     if liveness.is_empty() {
         violations.extend(tower.at_rest(&world));
     }
     violations.append(&mut liveness);
     violations.extend(failures(&world));
-    for violation in &violations {
+    for violation in &violations[safe..] {
         injector.tell(&format!("!!! {}: {} @{}", violation.invariant, violation.what, violation.revision));
+    }
+    let mut story = injector.story();
+    if let Some(broken) = story.iter().position(|line| line.contains(BROKEN)) {
+        story.truncate(broken + 1); // what follows from it is not worth reading
     }
     let (management, workload) = (world.server.trace_hash(), world.workload.trace_hash());
     Report {
@@ -100,7 +108,7 @@ pub async fn run(scenario: &dyn Scenario, snapshot: &Snapshot, plan: &Plan, sett
         violations,
         struck: injector.struck(),
         trace_hash: management.rotate_left(1) ^ workload,
-        story: injector.story(),
+        story,
         writes: world.server.revision() + world.workload.revision() - begun,
         requests: injector.requests(),
         checks: tower.checks(),
@@ -110,7 +118,12 @@ pub async fn run(scenario: &dyn Scenario, snapshot: &Snapshot, plan: &Plan, sett
 }
 
 /// The liveness half of it: what never came, or did not stay.
-async fn live(scenario: &dyn Scenario, world: &Arc<World>, injector: &Arc<Injector>) -> Vec<Violation> {
+async fn live(
+    scenario: &dyn Scenario,
+    world: &Arc<World>,
+    injector: &Arc<Injector>,
+    patience: Duration,
+) -> Vec<Violation> {
     let wrong = |invariant, what: String| vec![Violation { invariant, what, revision: world.server.revision() }];
     let driven = scenario.drive(world);
     match timeout(DRIVEN, collecting(world, driven)).await {
@@ -124,10 +137,11 @@ async fn live(scenario: &dyn Scenario, world: &Arc<World>, injector: &Arc<Inject
         sleep(LOOK).await;
     }
     injector.calm();
-    if let Err(why) = reached(scenario, world, CONVERGES, || false).await {
+    if let Err(why) = reached(scenario, world, CONVERGES + patience, || false).await {
         return wrong("i6_converges", why);
     }
     injector.tell("the goal is reached");
+    sleep(patience).await; // what is tried again this late may still write
     if !world.settles(REST, CONVERGES).await {
         return wrong("i6_quiet", "it never comes to rest".into());
     }
@@ -206,8 +220,4 @@ fn reconciles(world: &World) -> u64 {
 fn sum(page: &str, metric: &str) -> u64 {
     let series = page.lines().filter(|line| line.starts_with(metric));
     series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
-fn no_deeds<'a>(_: &'a World, _: &'a str) -> BoxFuture<'a, ()> {
-    Box::pin(std::future::ready(()))
 }

@@ -12,16 +12,27 @@ use crate::fault::Plan;
 use crate::scenario::{self, Scenario};
 use crate::world::Stuck;
 
-/// So many failures are shrunk and told; of the rest only the number.
-const TOLD: usize = 5;
+/// So many kinds of failures are shrunk and told; of the rest only the number.
+const TOLD: usize = 8;
 /// So many cases a failure may cost until it is as small as it gets.
 const TRIES: usize = 60;
 
 /// A case that broke something, as small as it got.
 #[derive(Clone, Debug)]
 pub struct Failure {
+    /// Its number among the cases.
+    pub at: usize,
+    /// How many cases broke the same in the same scenario.
+    pub cases: u64,
     pub found: Case,
     pub report: Report,
+}
+
+/// How a scenario fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    pub cases: u64,
+    pub broken: u64,
 }
 
 /// What came of many cases.
@@ -36,10 +47,9 @@ pub struct Tally {
     pub reconciles: u64,
     /// How many cases broke something.
     pub broken: u64,
-    /// By scenario.
-    pub scenarios: BTreeMap<String, u64>,
-    /// The first of them, by the order of the cases.
-    pub failures: BTreeMap<usize, Failure>,
+    pub scenarios: BTreeMap<String, Share>,
+    /// The first of each kind, by scenario and by what broke first.
+    pub failures: BTreeMap<(String, &'static str), Failure>,
     /// What went wrong with the machine itself.
     pub stuck: Option<String>,
     /// Stopped before all cases were run.
@@ -47,15 +57,35 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, report: &Report) {
+    fn add(&mut self, at: usize, case: Case, report: Report) {
+        let broken = u64::from(!report.violations.is_empty());
         self.cases += 1;
         self.struck += u64::from(report.struck.iter().all(|struck| *struck));
         self.writes += report.writes;
         self.requests += report.requests;
         self.checks += report.checks;
         self.reconciles += report.reconciles;
-        self.broken += u64::from(!report.violations.is_empty());
-        *self.scenarios.entry(report.scenario.to_owned()).or_default() += 1;
+        self.broken += broken;
+        let share = self.scenarios.entry(case.scenario.clone()).or_default();
+        share.cases += 1;
+        share.broken += broken;
+        if let Some(violation) = report.violations.first() {
+            let kind = (case.scenario.clone(), violation.invariant);
+            self.failed(kind, Failure { at, cases: 1, found: case, report });
+        }
+    }
+
+    fn failed(&mut self, kind: (String, &'static str), failure: Failure) {
+        match self.failures.get_mut(&kind) {
+            Some(known) => {
+                let cases = known.cases + failure.cases;
+                if failure.at < known.at {
+                    *known = failure;
+                }
+                known.cases = cases;
+            }
+            None => drop(self.failures.insert(kind, failure)),
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -66,10 +96,14 @@ impl Tally {
         self.checks += other.checks;
         self.reconciles += other.reconciles;
         self.broken += other.broken;
-        for (scenario, cases) in other.scenarios {
-            *self.scenarios.entry(scenario).or_default() += cases;
+        for (scenario, Share { cases, broken }) in other.scenarios {
+            let share = self.scenarios.entry(scenario).or_default();
+            share.cases += cases;
+            share.broken += broken;
         }
-        self.failures.extend(other.failures);
+        for (kind, failure) in other.failures {
+            self.failed(kind, failure);
+        }
         self.stuck = self.stuck.take().or(other.stuck);
         self.cut |= other.cut;
     }
@@ -97,10 +131,8 @@ impl Team {
             }
         });
         let mut total = total.into_inner();
-        let told = total.failures.keys().copied().take(TOLD).collect::<Vec<_>>();
-        total.failures.retain(|case, _| told.contains(case));
         let mut player = Player::new(self.runtimes);
-        for failure in total.failures.values_mut() {
+        for failure in total.failures.values_mut().take(TOLD) {
             if let Some(smallest) = shrink(&mut player, failure) {
                 *failure = smallest;
             }
@@ -123,12 +155,7 @@ impl Team {
             }
             let case = deal(i);
             match play(&mut player, &scenarios, &case, false) {
-                Ok(report) => {
-                    tally.add(&report);
-                    if !report.violations.is_empty() && tally.failures.len() < TOLD {
-                        tally.failures.insert(i, Failure { found: case, report });
-                    }
-                }
+                Ok(report) => tally.add(i, case, report),
                 Err(stuck) => {
                     tally.stuck = Some(format!("{case}: {stuck}"));
                     return tally;
@@ -171,5 +198,5 @@ pub fn shrink(player: &mut Player, failure: &Failure) -> Option<Failure> {
         report.is_some_and(|report| report.violations.iter().any(|violation| violation.invariant == invariant))
     });
     let report = play(player, &scenarios, &smallest, true).ok()?;
-    Some(Failure { found: smallest, report })
+    Some(Failure { found: smallest, report, ..*failure })
 }

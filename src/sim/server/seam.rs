@@ -24,7 +24,6 @@ pub enum Fate {
 }
 
 /// What becomes of an event on its way to one watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventFate {
     Deliver,
     /// It never arrives; later ones do.
@@ -32,6 +31,12 @@ pub enum EventFate {
     Twice,
     /// It and everything behind it waits.
     Delay(Duration),
+    /// The same, until this is over.
+    Hold(BoxFuture<'static, ()>),
+    /// The next one comes before it, if one comes within a second.
+    Swap,
+    /// Of everything that happens in this time only the last state of each object is told.
+    Burst(Duration),
     /// The stream ends before it.
     Close,
     /// The server says that the watch has fallen behind.

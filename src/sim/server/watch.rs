@@ -29,7 +29,11 @@ struct Pending {
     kind: &'static str,
     object: Object,
     revision: u64,
+    object: Object,
+    revision: u64,
     path: Arc<str>,
+    /// Its fate is decided.
+    decided: bool,
 }
 
 struct Watching {
@@ -91,8 +95,9 @@ impl Shared {
             for (path, object) in world.store.table(&view.kind.id) {
                 if watching.concerns(object) {
                     let (kind, object, path) = ("ADDED", object.clone(), path.clone());
+                    let (kind, object, path) = ("ADDED", object.clone(), path.clone());
                     let revision = object.revision();
-                    watching.pending.push_back(Pending { kind, object, revision, path });
+                    watching.pending.push_back(Pending { kind, object, revision, path, decided: false });
                 }
             }
         }
@@ -172,7 +177,8 @@ impl Watching {
                 (Some(old), None) => ("DELETED", old.at(event.revision)),
                 (None, None) => continue,
             };
-            self.pending.push_back(Pending { kind, object, revision: event.revision, path: event.path.clone() });
+            let (revision, path) = (event.revision, event.path.clone());
+            self.pending.push_back(Pending { kind, object, revision, path, decided: false });
         }
         self.seen = self.seen.max(revision);
         !self.pending.is_empty()
@@ -181,14 +187,25 @@ impl Watching {
     /// Writes an event down, unless the seam has other plans for it.
     async fn pass(&mut self, event: Pending) {
         let passing = Passing { kind: event.kind, revision: event.revision, path: &event.path };
-        let seam = self.shared.seam();
-        let times = match seam.event(&self.call, &passing) {
+        let fate = if event.decided { EventFate::Deliver } else { self.shared.seam().event(&self.call, &passing) };
+        let times = match fate {
             EventFate::Deliver => 1,
             EventFate::Twice => 2,
             EventFate::Lose => return,
             EventFate::Delay(pause) => {
                 sleep(pause).await;
                 1
+            }
+            EventFate::Hold(wait) => {
+                wait.await;
+                1
+            }
+            EventFate::Swap => return self.swap(event).await,
+            EventFate::Burst(time) => {
+                sleep(time).await;
+                self.pending.push_front(Pending { decided: true, ..event });
+                self.collect();
+                return self.keep_last_states();
             }
             EventFate::Close => {
                 self.over = true;
@@ -216,6 +233,30 @@ impl Watching {
         for _ in 0..times {
             self.lines.push_back(line.clone());
         }
+    }
+
+    /// Puts the event behind the next one.
+    async fn swap(&mut self, event: Pending) {
+        if self.pending.is_empty() {
+            sleep(Duration::from_secs(1)).await;
+            self.collect();
+        }
+        let behind = self.pending.len().min(1);
+        self.pending.insert(behind, Pending { decided: true, ..event });
+    }
+
+    /// Of the events of an object only the last stays; of one that came and went, none.
+    fn keep_last_states(&mut self) {
+        let mut kept: Vec<Pending> = Vec::new();
+        for event in self.pending.drain(..) {
+            let Some(known) = kept.iter_mut().find(|known| known.path == event.path) else {
+                kept.push(event);
+                continue;
+            };
+            let kind = if (known.kind, event.kind) == ("ADDED", "MODIFIED") { "ADDED" } else { event.kind };
+            *known = Pending { kind, decided: true, ..event };
+        }
+        self.pending = kept.into();
     }
 
     fn bookmark(&self) -> Value {
