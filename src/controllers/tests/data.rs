@@ -1,24 +1,22 @@
 //! Data templates and pools together on a real API server: the one that `bed api` starts, with all definitions.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "the bed of the tests, outside their functions")]
+#![expect(clippy::unwrap_used, reason = "the bed of the tests, outside their functions")]
+
+mod support;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Secret};
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataTemplate, Metal3Machine};
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim, IPPool};
 use capm3_controllers::{data, ipam};
-use capm3_runtime::{
-    ClientOptions, Hub, HubOptions, Key, ListOptions, Metrics, Object, Options, Parts, Preconditions, Reader, Recorder,
-    Setup, SystemClock, SystemDice, Tasks, Writer, connect,
-};
+use capm3_runtime::{Key, ListOptions, Object, Preconditions, Reader, Tasks, Writer};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use support::{SOON, silent, start, until_as_wanted};
+use tokio::time::sleep;
 
-const SOON: Duration = Duration::from_secs(120);
 /// Longer than any event takes, shorter than any safety net.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -32,8 +30,7 @@ struct Bed {
 
 impl Bed {
     async fn start(name: &str) -> Self {
-        let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-        let client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
+        let client = support::client().await;
         let namespace = format!("{name}-{}", std::process::id());
         let writer = Writer::uncached(client.clone());
         let made = json!({"metadata": {"name": namespace}});
@@ -41,25 +38,11 @@ impl Bed {
         writer.create_dynamic(&kind, made).await.unwrap();
 
         let bed = Self { namespace, reader: Reader::new(client.clone()), writer, tasks: Tasks::new() };
-        let options = HubOptions { namespace: Some(bed.namespace.clone()), ..HubOptions::default() };
-        let hub = Hub::new(client, options);
-        let (clock, metrics) = (Arc::new(SystemClock), Metrics::new());
-        let parts = Parts {
-            hub: hub.clone(),
-            recorder: Recorder::void(clock.clone()),
-            clock,
-            dice: Arc::new(SystemDice),
-            metrics: metrics.clone(),
-            tasks: bed.tasks.clone(),
-        };
-        let mut setup = Setup::new(parts, Options::default());
-        data::register(&mut setup);
-        ipam::register(&mut setup);
-        hub.start(&bed.tasks);
-        timeout(SOON, hub.wait_synced()).await.unwrap();
-        for controller in setup.into_controllers() {
-            controller.spawn(&metrics, &bed.tasks);
-        }
+        start(client, &bed.namespace, silent(), &bed.tasks, |setup| {
+            data::register(setup);
+            ipam::register(setup);
+        })
+        .await;
         bed
     }
 
@@ -86,20 +69,11 @@ impl Bed {
 
     /// Waits until the object is as wanted, and says what it was when that takes too long.
     async fn until<K: Object>(&self, name: &str, holds: impl Fn(&Option<K>) -> bool) -> Option<K> {
-        let mut last = None;
-        let wait = async {
-            loop {
-                last = self.get::<K>(name).await;
-                if holds(&last) {
-                    return;
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        if timeout(SOON, wait).await.is_err() {
-            panic!("{name} is not as wanted in time: {last:#?}");
-        }
-        last
+        until_as_wanted(name, async || {
+            let seen = self.get::<K>(name).await;
+            if holds(&seen) { Ok(seen) } else { Err(seen) }
+        })
+        .await
     }
 
     async fn gone<K: Object>(&self, name: &str) {

@@ -18,9 +18,8 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 use support::kstatus::Verdict::{self, Current, InProgress, Terminating};
 use support::kstatus::{said, verdict};
-use support::{SOON, Site, resource};
+use support::{Site, resource, until_as_wanted};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 
 const INFRA: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
 const IPAM: &str = "ipam.metal3.io/v1alpha1";
@@ -77,15 +76,13 @@ impl History {
 
     /// Waits until the latest version of every object holds.
     async fn until(&self, what: &str, holds: impl Fn(&str, &Value) -> bool) {
-        let open = || -> Vec<_> { self.last().into_iter().filter(|(name, object)| !holds(name, object)).collect() };
-        let wait = async {
-            while self.0.lock().unwrap().is_empty() || !open().is_empty() {
-                sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(SOON, wait).await.is_err() {
-            panic!("not in time: {what}: {:#?}", open());
-        }
+        until_as_wanted(what, async || {
+            let all = self.last();
+            let (none, open) = (all.is_empty(), all.into_iter().filter(|(name, object)| !holds(name, object)));
+            let open: Vec<_> = open.collect();
+            if none || !open.is_empty() { Err(open) } else { Ok(()) }
+        })
+        .await;
     }
 
     async fn settled(&self) {

@@ -1,17 +1,15 @@
 //! The pool controller against a real API server: the one that `bed api` starts, with all definitions.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test are a test")]
+#![expect(clippy::unwrap_used, reason = "helpers of a test are a test")]
 
-use std::sync::Arc;
-use std::time::Duration;
+mod support;
 
 use capm3_controllers::ipam;
-use capm3_runtime::{
-    ClientOptions, Hub, HubOptions, Metrics, Options, Parts, Recorder, Setup, SystemClock, SystemDice, Tasks, connect,
-};
+use capm3_runtime::Tasks;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use support::{silent, start, until_as_wanted};
 
 struct Live {
     client: Client,
@@ -69,42 +67,24 @@ impl Live {
 
     /// Waits until the objects of a kind, as JSON, look as wanted.
     async fn until(&self, what: &str, api: &Api<DynamicObject>, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let mut seen = Vec::new();
-        for _ in 0..400 {
+        until_as_wanted(what, async || {
             let list = api.list(&Default::default()).await.unwrap();
-            seen = list.items.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
-            if wanted(&seen) {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("{what} never came; there is {}", serde_json::to_string_pretty(&seen).unwrap());
+            let seen: Vec<_> = list.items.iter().map(|object| serde_json::to_value(object).unwrap()).collect();
+            if wanted(&seen) { Ok(seen) } else { Err(seen) }
+        })
+        .await
     }
 }
 
 async fn live() -> Live {
-    let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-    let client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
+    let client = support::client().await;
     let namespace = format!("ipam-live-{:08x}", fastrand::u32(..));
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(client.clone());
     namespaces.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
 
-    let (tasks, metrics, clock) = (Tasks::new(), Metrics::new(), Arc::new(SystemClock));
-    let hub = Hub::new(client.clone(), HubOptions { namespace: Some(namespace.clone()), ..HubOptions::default() });
-    let parts = Parts {
-        hub: hub.clone(),
-        recorder: Recorder::void(clock.clone()),
-        clock,
-        dice: Arc::new(SystemDice),
-        metrics: metrics.clone(),
-        tasks: tasks.clone(),
-    };
-    let mut setup = Setup::new(parts, Options::default());
-    ipam::register(&mut setup);
-    hub.start(&tasks);
-    hub.wait_synced().await;
-    setup.into_controllers().into_iter().for_each(|controller| controller.spawn(&metrics, &tasks));
+    let tasks = Tasks::new();
+    start(client.clone(), &namespace, silent(), &tasks, ipam::register).await;
     Live { client, namespace, tasks }
 }
 

@@ -1,8 +1,6 @@
 //! One machine through its life with the real runtime and a real API server: the one that `bed api` starts, with all
 //! definitions. The test plays Cluster API and the host operator; the same server is the workload cluster.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
-
 mod support;
 
 use capm3_api::foreign::{BareMetalHost, Machine, Node, SecretMeta};

@@ -1,27 +1,25 @@
 //! Storage-version migration on a real API server: the one that `bed api` starts. Each test brings a group of its own, so
 //! that nobody's definitions change under others.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_controllers::migration::{self, Phase};
-use capm3_runtime::{
-    ClientOptions, Hub, HubOptions, Metrics, Options, Parts, Recorder, Setup, SystemClock, SystemDice, Tasks,
-    client_of, connect,
-};
+use capm3_runtime::{ClientOptions, Metrics, Recorder, SystemClock, Tasks, client_of};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use support::{Requests, SOON, resource, start, until, until_as_wanted, until_true};
+use tokio::time::sleep;
 
-const SOON: Duration = Duration::from_secs(120);
 const NOTE: &str = "crd-migration.cluster.x-k8s.io/observed-generation";
 
 /// A kind `Lamp` of its own group, stored in the first of its versions, with namespaces to put lamps into.
@@ -38,8 +36,6 @@ struct Manager {
     tasks: Tasks,
 }
 
-type Requests = Arc<Mutex<BTreeMap<String, u64>>>;
-
 fn version(name: &str, served: bool, storage: bool) -> Value {
     json!({
         "name": name, "served": served, "storage": storage, "subresources": {"status": {}},
@@ -49,8 +45,7 @@ fn version(name: &str, served: bool, storage: bool) -> Value {
 
 impl Site {
     async fn new(name: &str, versions: &[Value]) -> Self {
-        let path = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-        let client = connect(Some(path.into()), &ClientOptions::default()).await.unwrap();
+        let client = support::client().await;
         let id = format!("{name}-{:08x}", fastrand::u32(..));
         let group: &'static str = format!("{id}.example.com").leak();
         let definition: &'static str = format!("lamps.{group}").leak();
@@ -97,13 +92,11 @@ impl Site {
         let lamps: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &self.halls[hall], &self.resource(version));
         // The kind is served a moment after its definition says so.
-        let applied = async {
-            while let Err(error) = lamps.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(&lamp)).await {
-                assert!(matches!(&error, kube::Error::Api(status) if status.code == 404), "{error}");
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(SOON, applied).await.unwrap();
+        until_true("the kind is served", async || {
+            let applied = lamps.patch(name, &PatchParams::apply(manager).force(), &Patch::Apply(&lamp)).await;
+            applied.inspect_err(|e| assert!(matches!(e, kube::Error::Api(s) if s.code == 404), "{e}")).is_ok()
+        })
+        .await;
     }
 
     fn resource(&self, version: &str) -> ApiResource {
@@ -135,20 +128,11 @@ impl Site {
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let wait = async {
-            loop {
-                last = serde_json::to_value(self.definitions().get(self.definition).await.unwrap()).unwrap();
-                if holds(&last) {
-                    return;
-                }
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        if timeout(SOON, wait).await.is_err() {
-            panic!("{what} never came: {last:#}");
-        }
-        last
+        until_as_wanted(what, async || {
+            let seen = serde_json::to_value(self.definitions().get(self.definition).await.unwrap()).unwrap();
+            if holds(&seen) { Ok(seen) } else { Err(seen) }
+        })
+        .await
     }
 
     async fn until_settled(&self) -> Value {
@@ -166,25 +150,13 @@ impl Site {
 
     async fn manager_with(&self, client: Client, skipped: &[Phase]) -> Manager {
         let manager = Manager { requests: Requests::default(), tasks: Tasks::new() };
-        let client = counted(client, &manager.requests);
-        let options = HubOptions { namespace: Some(self.halls[0].clone()), ..HubOptions::default() };
-        let hub = Hub::new(client.clone(), options);
+        let client = manager.requests.counted(client);
         let (clock, metrics) = (Arc::new(SystemClock), Metrics::new());
-        let parts = Parts {
-            hub: hub.clone(),
-            recorder: Recorder::spawn(client, "test", "test".into(), clock.clone(), &metrics, &manager.tasks),
-            clock,
-            dice: Arc::new(SystemDice),
-            metrics: metrics.clone(),
-            tasks: manager.tasks.clone(),
-        };
-        let mut setup = Setup::new(parts, Options::default());
-        migration::register(&mut setup, &[self.definition], skipped);
-        hub.start(&manager.tasks);
-        timeout(SOON, hub.wait_synced()).await.expect("nobody waits for the definitions");
-        for controller in setup.into_controllers() {
-            controller.spawn(&metrics, &manager.tasks);
-        }
+        let recorder = Recorder::spawn(client.clone(), "test", "test".into(), clock, &metrics, &manager.tasks);
+        start(client, &self.halls[0], recorder, &manager.tasks, |setup| {
+            migration::register(setup, &[self.definition], skipped);
+        })
+        .await;
         manager
     }
 
@@ -234,33 +206,22 @@ impl Site {
         let lamps: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &self.halls[0], &self.resource("v1beta2"));
         let probe = PatchParams { dry_run: true, ..PatchParams::default() };
-        let wait = async {
-            while lamps.patch("stuck", &probe, &Patch::Merge(json!({"spec": {"watts": 1}}))).await.is_ok() != changeable
-            {
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(SOON, wait).await.expect("the policy takes effect");
+        until_true("the policy takes effect", async || {
+            lamps.patch("stuck", &probe, &Patch::Merge(json!({"spec": {"watts": 1}}))).await.is_ok() == changeable
+        })
+        .await;
     }
 }
 
 impl Manager {
     /// What was asked for since the last time, events apart.
     fn take(&self) -> Vec<(String, u64)> {
-        let taken = std::mem::take(&mut *self.requests.lock().unwrap());
-        taken.into_iter().filter(|(request, _)| !request.ends_with("events")).collect()
+        self.requests.take_all().into_iter().filter(|(request, _)| !request.ends_with("events")).collect()
     }
 
     async fn until_asked(&self, request: &str, times: u64) {
-        let asked = || self.requests.lock().unwrap().get(request).copied().unwrap_or_default();
-        let wait = async {
-            while asked() < times {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if timeout(SOON, wait).await.is_err() {
-            panic!("{request}: {} of {times}, and {:?}", asked(), self.requests.lock().unwrap());
-        }
+        let enough = async || Some(self.requests.of(request)).filter(|asked| *asked >= times).ok_or(&self.requests);
+        until_as_wanted(&format!("{times} times {request}"), enough).await;
     }
 }
 
@@ -268,38 +229,6 @@ impl Drop for Manager {
     fn drop(&mut self) {
         self.tasks.stop();
     }
-}
-
-fn counted(client: Client, requests: &Requests) -> Client {
-    let requests = requests.clone();
-    let service = tower::service_fn(move |request: http::Request<Body>| {
-        let parts: Vec<_> = request.uri().path().trim_matches('/').split('/').collect();
-        let parts = &parts[if parts[0] == "api" { 2 } else { 3 }..];
-        let parts = match parts {
-            ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
-            rest => rest,
-        };
-        let watches = request.uri().query().is_some_and(|query| query.contains("watch="));
-        let verb = match (request.method().as_str(), parts.len(), watches) {
-            ("GET", 1, true) => "watch",
-            ("GET", 1, false) => "list",
-            ("GET", ..) => "get",
-            ("POST", ..) => "create",
-            ("PATCH", ..) => "patch",
-            other => panic!("{other:?}"),
-        };
-        let resource: Vec<_> = parts.iter().step_by(2).copied().collect();
-        *requests.lock().unwrap().entry(format!("{verb} {}", resource.join("/"))).or_default() += 1;
-        let client = client.clone();
-        async move { client.send(request).await }
-    });
-    Client::new(service, "default")
-}
-
-fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let [group, version, api_version, kind, plural] = [group, version, api_version, kind, plural].map(str::to_owned);
-    ApiResource { group, version, api_version, kind, plural }
 }
 
 async fn create(client: &Client, api_version: &str, kind: &str, plural: &str, mut object: Value) {
@@ -389,8 +318,8 @@ async fn p_87_many_objects_are_visited_in_pages_and_a_stop_is_obeyed_between_the
     let stopped = site.manager(&[]).await;
     stopped.until_asked("patch lamps/status", 20).await;
     stopped.tasks.stop();
-    assert!(stopped.tasks.drained(Duration::from_secs(5)).await, "a pass does not hold up the end");
-    let sent = stopped.requests.lock().unwrap()["patch lamps/status"];
+    assert!(stopped.tasks.drained(SOON).await, "a pass does not hold up the end");
+    let sent = stopped.requests.of("patch lamps/status");
     let definition = site.until("it as it was", |_| true).await;
     assert_eq!(definition["status"]["storedVersions"], json!(["v1beta1", "v1beta2"]), "after {sent} of {MANY}");
 
@@ -412,16 +341,7 @@ async fn ap_10_an_object_that_refuses_is_named_and_the_rest_is_not_touched_again
     let manager = site.manager(&[]).await;
     let events: Api<Event> = Api::namespaced(site.client.clone(), "default");
     let about = ListParams::default().fields(&format!("involvedObject.name={}", site.definition));
-    let told = async {
-        loop {
-            let told = events.list(&about).await.unwrap().items;
-            if let Some(event) = told.into_iter().next() {
-                return event;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let event = timeout(SOON, told).await.expect("an event");
+    let event = until("an event", async || events.list(&about).await.unwrap().items.into_iter().next()).await;
     assert_eq!(event.reason.as_deref(), Some("StorageVersionMigrationFailed"));
     let (message, stuck) = (event.message.unwrap(), format!("Lamp {}/stuck", site.halls[0]));
     assert!(message.starts_with("1 of 3 objects refuse") && message.contains(&stuck), "{message}");

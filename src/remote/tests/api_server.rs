@@ -2,22 +2,21 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of the test")]
 
-use std::path::PathBuf;
+#[path = "../../runtime/tests/support/mod.rs"]
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_remote::{News, Outcome, Reason, Workloads};
-use capm3_runtime::{
-    ClientOptions, Key, Metrics, Preconditions, Queue, Reader, SystemDice, Tasks, WriteError, Writer, connect,
-};
+use capm3_runtime::{Key, Metrics, Preconditions, Queue, Reader, SystemDice, Tasks, WriteError, Writer};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
+use support::SOON;
 use tokio::time::timeout;
-
-const SOON: Duration = Duration::from_secs(120);
 
 fn named(namespace: Option<&str>, name: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.into()), namespace: namespace.map(Into::into), ..ObjectMeta::default() }
@@ -61,9 +60,8 @@ async fn until(workloads: &Workloads, cluster: &Key, queue: &Queue, expected: im
 #[tokio::test]
 #[ignore = "asks a real API server: make test"]
 async fn k_176_a_connection_comes_lives_and_goes() {
-    let path = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-    let kubeconfig = std::fs::read_to_string(&path).unwrap();
-    let client = connect(Some(PathBuf::from(path)), &ClientOptions::default()).await.unwrap();
+    let kubeconfig = std::fs::read_to_string(support::kubeconfig()).unwrap();
+    let client = support::client().await;
     let writer = Writer::uncached(client.clone());
     let ns = format!("remote-{}", std::process::id());
     writer.create(&Namespace { metadata: named(None, &ns), ..Namespace::default() }).await.unwrap();

@@ -1,14 +1,16 @@
 //! What the runtime relies on, asked of a real API server: the one that `bed api` starts.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use capm3_runtime::{
-    Candidate, Change, ClientOptions, Hub, HubOptions, Key, LeaseOptions, ListOptions, Metrics, Preconditions, Queue,
-    Reader, SystemClock, Tasks, WatchOptions, WriteError, Writer, connect, diagnostics,
+    Candidate, Change, Hub, HubOptions, Key, LeaseOptions, ListOptions, Metrics, Preconditions, Queue, Reader,
+    SystemClock, Tasks, WatchOptions, WriteError, Writer, diagnostics,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -16,16 +18,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use serde_json::json;
+use support::{SOON, client, until_true};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-
-const SOON: Duration = Duration::from_secs(120);
-
-async fn client() -> Client {
-    let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-    connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap()
-}
 
 /// A namespace of its own for one test.
 async fn namespace(writer: &Writer, name: &str) -> String {
@@ -38,15 +34,6 @@ async fn namespace(writer: &Writer, name: &str) -> String {
 fn config_map(namespace: &str, name: &str) -> ConfigMap {
     let metadata = ObjectMeta { name: Some(name.into()), namespace: Some(namespace.into()), ..ObjectMeta::default() };
     ConfigMap { metadata, ..ConfigMap::default() }
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let wait = async {
-        while !holds() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
@@ -122,7 +109,7 @@ async fn a_pass_reads_its_own_writes_and_the_watch_repeats_nothing() {
 
     // Another writer's object marks the point up to which the watch has been read.
     Writer::uncached(hub.client().clone()).create(&config_map(&ns, "mark")).await.unwrap();
-    until("the watch shows the mark", || store.get(&Key::new(&ns, "mark")).is_some()).await;
+    until_true("the watch shows the mark", async || store.get(&Key::new(&ns, "mark")).is_some()).await;
     let expected = [(None, Some(0)), (Some(0), Some(1)), (Some(1), Some(1)), (Some(1), None)];
     assert_eq!(*seen.lock().unwrap(), expected, "each version was told once");
     tasks.stop();
@@ -181,10 +168,10 @@ async fn k_96_a_missing_kind_is_waited_for_and_an_unparsable_object_is_left_out(
     let queue = Queue::new("test");
     hub.route(&lamps, &queue, |change| vec![change.key()]);
     hub.start(&tasks);
-    until("the kind is reported missing", || !hub.missing().is_empty()).await;
+    until_true("the kind is reported missing", async || !hub.missing().is_empty()).await;
     assert_eq!(hub.missing(), ["Lamp.runtime-test.example.com/v1"]);
     assert!(!hub.is_synced());
-    until("the other store goes on", || maps.is_synced()).await;
+    until_true("the other store goes on", async || maps.is_synced()).await;
 
     let crd = serde_json::from_value::<CustomResourceDefinition>(json!({
         "metadata": {"name": crd_key.name},
@@ -208,7 +195,7 @@ async fn k_96_a_missing_kind_is_waited_for_and_an_unparsable_object_is_left_out(
     assert_eq!(key.name, "bright");
     assert_eq!(lamps.get(&key).unwrap().spec.watts, 60);
     let unparsed = || metrics.render().contains("capm3_watch_unparsable_objects_total{kind=\"Lamp\"} 1");
-    until("the unparsable lamp is counted", unparsed).await;
+    until_true("the unparsable lamp is counted", async || unparsed()).await;
     assert_eq!(lamps.len(), 1);
     let listed = Reader::new(client).list_dynamic(&lamp, &ListOptions::namespace(&ns)).await.unwrap();
     assert_eq!(listed.len(), 2);
@@ -294,10 +281,5 @@ async fn ap_6_the_api_server_says_who_may_see_metrics() {
         assert_eq!(ask(token).await, code, "{token:?}");
     }
     // The API server's authorizer learns of the role by watch.
-    let granted = async {
-        while ask(Some(&reader)).await != 200 {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, granted).await.expect("the reader is not let in");
+    until_true("the reader is let in", async || ask(Some(&reader)).await == 200).await;
 }

@@ -1,6 +1,8 @@
 //! Two replicas without cert-manager, and a real API server that calls them: the one that `bed api` starts.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,25 +22,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use support::{SOON, kubeconfig, until};
 
-const SOON: Duration = Duration::from_secs(120);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let wait = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"))
-}
-
 async fn client(metrics: &Metrics) -> Client {
-    let kubeconfig = Kubeconfig::read_from(std::env::var("CAPM3_TEST_KUBECONFIG").unwrap()).unwrap();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let options = capm3_runtime::ClientOptions { metrics: metrics.clone(), ..Default::default() };
     client_of(config, &options).unwrap()

@@ -1,19 +1,23 @@
 //! The host operator against a real API server: the one that `bed api` starts, with all definitions.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test are a test")]
+#![expect(clippy::unwrap_used, reason = "helpers of a test are a test")]
+
+#[path = "../../runtime/tests/support/mod.rs"]
+mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use capm3_api::foreign::BareMetalHost;
 use capm3_api::names::HOST_API_VERSION;
-use capm3_runtime::{ClientOptions, Tasks, connect};
+use capm3_runtime::Tasks;
 use capm3_sim::host::{FINALIZER, Operator, Options, SECRET_FINALIZER, Timings};
 use capm3_sim::room::{HostId, Shelf};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use support::until_as_wanted;
 
 struct Live {
     hosts: Api<BareMetalHost>,
@@ -25,8 +29,7 @@ struct Live {
 }
 
 async fn live() -> Live {
-    let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-    let client: Client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
+    let client = support::client().await;
     #[expect(clippy::disallowed_methods, reason = "only names a namespace that no earlier run has used")]
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let namespace = format!("hosts-live-{stamp:x}");
@@ -70,15 +73,11 @@ impl Live {
 
     /// Waits until the host, as JSON (null when it is gone), looks as wanted.
     async fn until(&self, what: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut seen = Value::Null;
-        for _ in 0..400 {
-            seen = serde_json::to_value(self.raw.get_opt(name).await.unwrap()).unwrap();
-            if wanted(&seen) {
-                return seen;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("{what} never came; there is {}", serde_json::to_string_pretty(&seen).unwrap());
+        until_as_wanted(what, async || {
+            let seen = serde_json::to_value(self.raw.get_opt(name).await.unwrap()).unwrap();
+            if wanted(&seen) { Ok(seen) } else { Err(seen) }
+        })
+        .await
     }
 
     async fn state(&self, name: &str, state: &str) -> Value {

@@ -5,22 +5,24 @@
 
 #[path = "live/published.rs"]
 mod published;
+#[path = "../../runtime/tests/support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use capm3_runtime::{Certificate, ClientOptions, Limits, Metrics, Tasks, TlsPolicy, connect, listen, spawn_tls};
+use capm3_runtime::{Certificate, Limits, Metrics, Tasks, TlsPolicy, listen, spawn_tls};
 use capm3_webhook::{Which, router};
 use futures::{FutureExt, StreamExt};
 use http_body_util::BodyExt;
 use kube::Client;
 use published::{Field, Tried, published};
 use serde_json::{Value, json};
+use support::until_true;
 
 const INFRA: &str = "infrastructure.cluster.x-k8s.io";
 const IPAM: &str = "ipam.metal3.io";
@@ -74,8 +76,7 @@ impl Answer {
 
 impl Live {
     async fn start() -> Self {
-        let kubeconfig = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
-        let client = connect(Some(kubeconfig.into()), &ClientOptions::default()).await.unwrap();
+        let client = support::client().await;
         static NTH: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("kinds-{}-{}", std::process::id(), NTH.fetch_add(1, Ordering::Relaxed));
 
@@ -91,20 +92,10 @@ impl Live {
         let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         spawn_tls(listener, router(Which::Both), certificate.clone(), Limits::default(), &tasks);
         let live = Self { client, namespace, url, authority: STANDARD.encode(signed.cert.pem()), tasks, directory };
-        live.until("the certificate is loaded", async || certificate.is_loaded()).await;
+        until_true("the certificate is loaded", async || certificate.is_loaded()).await;
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": live.namespace}});
         live.call("POST", "/api/v1/namespaces", "", Some(&namespace)).await.ok("namespace");
         live
-    }
-
-    async fn until(&self, what: &str, done: impl AsyncFn() -> bool) {
-        for _ in 0..400 {
-            if done().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("{what}: never");
     }
 
     async fn call(&self, method: &str, path: &str, content: &str, body: Option<&Value>) -> Answer {
@@ -192,7 +183,7 @@ impl Live {
         for (kind, _) in &PLURALS[..9] {
             let object = ordinary(kind, "v1beta1", "probe", Tried::Nothing);
             self.create(kind, "v1beta1", &object).await.ok(kind);
-            self.until(&format!("conversion of {kind}"), async || {
+            until_true(&format!("conversion of {kind}"), async || {
                 let read = self.call("GET", &self.path(kind, "v1beta1", "probe"), "", None).await;
                 let patched = json!({"metadata": {"labels": {"probe": "1"}}});
                 let path = self.path(kind, "v1beta1", "probe");
@@ -241,7 +232,7 @@ impl Live {
         self.call("PATCH", &path, MERGE, Some(&json!({"metadata": {"labels": {JUDGED: label}}}))).await.ok("label");
         let bad = json!({"apiVersion": format!("{INFRA}/v1beta2"), "kind": "Metal3Cluster", "metadata": {"name": "judge"}, "spec": {}});
         let path = format!("{}?dryRun=All", self.list("Metal3Cluster", "v1beta2"));
-        self.until("admission", async || (self.call("POST", &path, "", Some(&bad)).await.code == 422) == on).await;
+        until_true("admission", async || (self.call("POST", &path, "", Some(&bad)).await.code == 422) == on).await;
     }
 
     /// What other tests on the same server find as it was.
@@ -281,7 +272,7 @@ async fn with_webhooks(body: impl AsyncFnOnce(&Live)) {
     .await;
     live.unwire().await;
     live.tasks.stop();
-    live.tasks.drained(Duration::from_secs(5)).await;
+    live.tasks.drained(support::SOON).await;
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }

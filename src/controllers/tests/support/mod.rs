@@ -1,14 +1,15 @@
 //! A namespace on the API server that `bed api` starts, with managers in it whose requests are counted. The test plays Cluster API
 //! and the host operator; the same server is the workload cluster.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![allow(dead_code, unused_imports, reason = "each test takes what it needs")]
 
 pub(crate) mod kstatus;
+#[path = "../../../runtime/tests/support/mod.rs"]
+mod live;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use capm3_api::foreign::{BareMetalHost, Cluster};
 use capm3_api::infra::v1beta2::Metal3Cluster;
@@ -21,10 +22,9 @@ use capm3_runtime::{
 use kube::Client;
 use kube::client::Body;
 use kube::core::ApiResource;
+pub(crate) use live::{SOON, client, kubeconfig, until, until_as_wanted, until_true};
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
-
-pub(crate) const SOON: Duration = Duration::from_secs(120);
+use tokio::time::timeout;
 
 pub(crate) struct Site {
     pub(crate) ns: String,
@@ -37,13 +37,13 @@ pub(crate) struct Site {
     counted: Client,
 }
 
-/// The requests of the managers by verb and resource, without those of the test and without watches.
-#[derive(Clone, Default)]
+/// The requests of the managers by verb and resource, without those of the test.
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Requests(Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl Requests {
     /// A client that counts what it sends.
-    fn counted(&self, client: Client) -> Client {
+    pub(crate) fn counted(&self, client: Client) -> Client {
         let counted = self.clone();
         let service = tower::service_fn(move |request: http::Request<Body>| {
             counted.note(&request);
@@ -61,7 +61,7 @@ impl Requests {
             rest => rest,
         };
         let verb = match (request.method().as_str(), parts.len()) {
-            ("GET", 1) if request.uri().query().is_some_and(|query| query.contains("watch=")) => return,
+            ("GET", 1) if request.uri().query().is_some_and(|query| query.contains("watch=")) => "watch",
             ("GET", 1) => "list",
             ("GET", _) => "get",
             ("POST", _) => "create",
@@ -74,10 +74,53 @@ impl Requests {
         *self.0.lock().unwrap().entry(format!("{verb} {}", resource.join("/"))).or_default() += 1;
     }
 
-    /// What was counted since the last time.
+    /// What was counted since the last time, watches apart.
     pub(crate) fn take(&self) -> BTreeMap<String, u64> {
+        let mut taken = self.take_all();
+        taken.retain(|request, _| !request.starts_with("watch "));
+        taken
+    }
+
+    pub(crate) fn take_all(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
+
+    /// How many of this have been counted since something was taken.
+    pub(crate) fn of(&self, request: &str) -> u64 {
+        self.0.lock().unwrap().get(request).copied().unwrap_or_default()
+    }
+}
+
+/// Controllers at work on a namespace as in a manager of their own, which ends with `tasks`.
+pub(crate) async fn start(
+    client: Client,
+    namespace: &str,
+    recorder: Recorder,
+    tasks: &Tasks,
+    register: impl FnOnce(&mut Setup),
+) {
+    let metrics = Metrics::new();
+    let hub = Hub::new(client, HubOptions { namespace: Some(namespace.to_owned()), ..HubOptions::default() });
+    let parts = Parts {
+        hub: hub.clone(),
+        recorder,
+        clock: Arc::new(SystemClock),
+        dice: Arc::new(SystemDice),
+        metrics: metrics.clone(),
+        tasks: tasks.clone(),
+    };
+    let mut setup = Setup::new(parts, Options::default());
+    register(&mut setup);
+    hub.start(tasks);
+    timeout(SOON, hub.wait_synced()).await.unwrap_or_else(|_| panic!("waits for {:?}", hub.waiting_for()));
+    for controller in setup.into_controllers() {
+        controller.spawn(&metrics, tasks);
+    }
+}
+
+/// Nobody hears of events.
+pub(crate) fn silent() -> Recorder {
+    Recorder::void(Arc::new(SystemClock))
 }
 
 pub(crate) fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -94,13 +137,13 @@ pub(crate) fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResour
 impl Site {
     /// A namespace with as many managers in it, which know nothing of each other.
     pub(crate) async fn new(name: &str, managers: usize) -> Self {
-        let path = std::env::var("CAPM3_TEST_KUBECONFIG").unwrap();
+        let path = live::kubeconfig();
         let kubeconfig = std::fs::read_to_string(&path).unwrap();
-        let client = connect(Some(PathBuf::from(&path)), &ClientOptions::default()).await.unwrap();
+        let client = client().await;
         let requests = Requests::default();
         let user_agent = "managers-of-the-test".to_owned();
         let options = ClientOptions { user_agent, ..ClientOptions::default() };
-        let counted = requests.counted(connect(Some(PathBuf::from(&path)), &options).await.unwrap());
+        let counted = requests.counted(connect(Some(path), &options).await.unwrap());
         let writer = Writer::uncached(client.clone());
 
         let ns = format!("{name}-{}", std::process::id());
@@ -119,26 +162,11 @@ impl Site {
     }
 
     pub(crate) async fn start_manager(&self) {
-        let metrics = Metrics::new();
-        let hub =
-            Hub::new(self.counted.clone(), HubOptions { namespace: Some(self.ns.clone()), ..HubOptions::default() });
-        let clock = Arc::new(SystemClock);
-        let parts = Parts {
-            hub: hub.clone(),
-            recorder: Recorder::void(clock.clone()),
-            clock,
-            dice: Arc::new(SystemDice),
-            metrics: metrics.clone(),
-            tasks: self.tasks.clone(),
-        };
-        let mut setup = Setup::new(parts, Options::default());
-        capm3_controllers::infra::register(&mut setup);
-        capm3_controllers::ipam::register(&mut setup);
-        hub.start(&self.tasks);
-        timeout(SOON, hub.wait_synced()).await.unwrap_or_else(|_| panic!("waits for {:?}", hub.waiting_for()));
-        for controller in setup.into_controllers() {
-            controller.spawn(&metrics, &self.tasks);
-        }
+        start(self.counted.clone(), &self.ns, silent(), &self.tasks, |setup| {
+            capm3_controllers::infra::register(setup);
+            capm3_controllers::ipam::register(setup);
+        })
+        .await;
     }
 
     pub(crate) fn key(&self, name: &str) -> Key {
@@ -156,30 +184,15 @@ impl Site {
 
     /// Waits until the object is as described; says what it last looked like when that does not happen.
     pub(crate) async fn until<K: Object>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K {
-        let mut last = None;
-        let wait = async {
-            loop {
-                last = self.get::<K>(name).await;
-                if let Some(object) = last.clone().filter(|object| holds(object)) {
-                    return object;
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let found = timeout(SOON, wait).await;
-        found.unwrap_or_else(|_| panic!("not in time: {what}: {last:#?}"))
+        until_as_wanted(what, async || match self.get::<K>(name).await {
+            Some(object) if holds(&object) => Ok(object),
+            other => Err(other),
+        })
+        .await
     }
 
     pub(crate) async fn gone<K: Object>(&self, name: &str) {
-        let wait = async {
-            while self.get::<K>(name).await.is_some() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let outcome = timeout(SOON, wait).await;
-        if outcome.is_err() {
-            panic!("still there: {:#?}", self.get::<K>(name).await);
-        }
+        until_as_wanted("it is gone", async || self.get::<K>(name).await.map_or(Ok(()), Err)).await;
     }
 
     /// The host operator's part: which state the host is in.
