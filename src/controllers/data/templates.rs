@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use capm3_api::NamespacedRef;
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataClaimStatus, Metal3DataTemplate};
 use capm3_api::names::finalizer;
 use capm3_core::data::template::{
-    self, CREATE_FAILED, Claim, ClaimPlan, DELETE_FAILED, Observed, Plan, Step, answers, claim_status, templates_of,
+    self, CREATE_FAILED, Claim, ClaimPlan, DELETE_FAILED, Observed, Plan, Step, answers, claim_status, is_stray,
+    templates_of,
 };
 use capm3_core::planted::{Defect, sown};
 use capm3_runtime::{Clock, Key, ListOptions, Next, Reader, Reconcile, WriteError, Writer, key_of};
@@ -58,7 +60,8 @@ impl Templates {
     async fn pass(&self, key: &Key, live: Option<Vec<Arc<Metal3Data>>>) -> Result<Option<Next>, DataError> {
         let is_live = live.is_some();
         let gathered = self.gather(key, live);
-        if gathered.template.is_none() && gathered.claims.is_empty() {
+        let strays = self.strays(key, &gathered.datas).await?;
+        if gathered.template.is_none() && gathered.claims.is_empty() && strays.is_empty() {
             return Ok(Some(Next::Done));
         }
         let plan = template::decide(&Observed {
@@ -69,6 +72,7 @@ impl Templates {
             claims: &gathered.claims,
             datas: &gathered.datas,
             live: is_live,
+            strays: &strays,
         });
         let (look_live, next) = (plan.look_live, plan.next.clone());
         let raced = match self.apply(&gathered, plan).await {
@@ -114,6 +118,27 @@ impl Templates {
         }
     }
 
+    /// The Metal3Data that nobody wants. What the caches say is looked up before it is believed.
+    async fn strays(&self, key: &Key, datas: &[Arc<Metal3Data>]) -> Result<Vec<Arc<Metal3Data>>, DataError> {
+        let mut strays = Vec::new();
+        for data in datas {
+            let of = |name: &Option<NamespacedRef>| name.as_ref().map(|named| key.sibling(&named.name));
+            let Some(claim) = of(&data.spec.claim).filter(|_| of(&data.spec.template).as_ref() == Some(key)) else {
+                continue;
+            };
+            let cluster = cluster_label(&data.metadata).and_then(|cluster| self.stores.clusters.get(&cluster));
+            let paused = cluster.is_some_and(|cluster| cluster.spec.paused == Some(true));
+            if paused || !is_stray(data, self.stores.claims.get(&claim).as_deref()) {
+                continue;
+            }
+            let live: Option<Metal3DataClaim> = self.reader.get(&claim).await.map_err(DataError::Read)?;
+            if is_stray(data, live.as_ref()) {
+                strays.push(data.clone());
+            }
+        }
+        Ok(strays)
+    }
+
     async fn datas_live(&self, key: &Key) -> Result<Vec<Arc<Metal3Data>>, DataError> {
         let listed = self.reader.list::<Metal3Data>(&ListOptions::namespace(&key.namespace)).await;
         let listed = listed.map_err(DataError::Read)?.into_iter();
@@ -136,6 +161,14 @@ impl Templates {
             Served::Failed(error) => Some(error),
             Served::All | Served::Race => None,
         });
+
+        for stray in &plan.strays {
+            tracing::info!(data = %key_of(&**stray), "nobody wants it");
+            let_go(&self.writer, &**stray, finalizer::DATA_CLAIM).await.map_err(DataError::Write)?;
+            if stray.metadata.deletion_timestamp.is_none() {
+                delete(&self.writer, &**stray).await.map_err(DataError::Write)?;
+            }
+        }
 
         if let (Some(before), Some(status)) = (&template, plan.status) {
             let after = Metal3DataTemplate { status: Some(status), ..Metal3DataTemplate::clone(before) };

@@ -147,6 +147,7 @@ fn indexes(rendered: usize) {
         claims: &claims,
         datas: &datas,
         live: false,
+        strays: &[],
     };
     let creates = |plan: &template::Plan| {
         let steps = plan.claims.iter().flat_map(|claim| &claim.steps);

@@ -56,5 +56,6 @@ fn claim_holds(observed: &Observed<'_>) -> bool {
     let answered = owner_of_kind(data, INFRA_GROUP, Metal3DataClaim::KIND);
     let same = answered.is_none_or(|owner| Some(&owner.uid) == claim.metadata.uid.as_ref());
     let rendered = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());
-    same || rendered.is_some_and(|rendered| Some(&rendered.name) == data.name.as_ref())
+    // One that was answered with another has never used this.
+    rendered.map_or(same, |rendered| Some(&rendered.name) == data.name.as_ref())
 }

@@ -168,6 +168,10 @@ fn find_metal3_machine<'a>(observed: &Observed<'a>, template: &str) -> Result<&'
     if metal3_machine_of(claim).is_none() {
         return Err(Next::Fail("metal3Machine not found in owner references".to_owned()));
     }
+    let rendered = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());
+    if rendered.is_some_and(|rendered| Some(&rendered.name) != observed.data.metadata.name.as_ref()) {
+        return Err(Next::Wait(Waiting::Claim)); // it was answered with another, whose Secrets have the same names
+    }
     let machine = observed.metal3_machine.ok_or(Next::Wait(Waiting::Metal3Machine))?;
     let namespace = observed.data.metadata.namespace.as_deref().unwrap_or_default();
     let uses = machine.spec.data_template.as_ref();

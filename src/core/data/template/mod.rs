@@ -22,7 +22,7 @@ use capm3_api::foreign::Cluster;
 use capm3_api::infra::v1beta2::{
     Metal3Data, Metal3DataClaim, Metal3DataClaimStatus, Metal3DataTemplate, Metal3DataTemplateStatus,
 };
-use capm3_api::k8s::{ObjectMeta, Timestamp};
+use capm3_api::k8s::{ObjectMeta, OwnerReference, Timestamp};
 use capm3_api::names::{annotation, finalizer, reason};
 
 use self::answer::taken;
@@ -51,6 +51,8 @@ pub struct Observed<'a> {
     pub datas: &'a [Arc<Metal3Data>],
     /// Whether `datas` was read from the API server just now.
     pub live: bool,
+    /// Those of `datas` that nobody wants, by a live look at the claim of each: see [`is_stray`].
+    pub strays: &'a [Arc<Metal3Data>],
 }
 
 /// A claim with what belongs to it.
@@ -67,6 +69,8 @@ pub struct Claim {
 pub struct Plan {
     pub adopt: bool,
     pub claims: Vec<ClaimPlan>,
+    /// Let go of these and delete them.
+    pub strays: Vec<Arc<Metal3Data>>,
     /// Claims wait for a live list of the Metal3Data before they may go: carry out the rest, list, decide again.
     pub look_live: bool,
     pub status: Option<Metal3DataTemplateStatus>,
@@ -123,6 +127,28 @@ pub fn templates_of(data: &Metal3Data) -> BTreeSet<&str> {
     named.into_iter().chain(in_name).filter(|name| !name.is_empty()).collect()
 }
 
+/// Whether a Metal3Data is held or there for nobody: the claim that it was made for is gone, or was answered with another. A create
+/// cannot be tied to the claim's version, so of two managers, or of one that was stopped in the middle of a request, each may make
+/// one; the claim's status, under its version, says which counts.
+#[must_use]
+pub fn is_stray(data: &Metal3Data, claim: Option<&Metal3DataClaim>) -> bool {
+    let kept = has_finalizer(&data.metadata, finalizer::DATA_CLAIM) || data.metadata.deletion_timestamp.is_none();
+    let Some(made_for) = claim_owner(data).filter(|_| kept && !has_annotation(&data.metadata, annotation::PAUSED))
+    else {
+        return false;
+    };
+    let Some(claim) = claim else { return true };
+    let rendered = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());
+    match rendered {
+        Some(rendered) => Some(&rendered.name) != data.metadata.name.as_ref(),
+        None => Some(&made_for.uid) != claim.metadata.uid.as_ref(),
+    }
+}
+
+fn claim_owner(data: &Metal3Data) -> Option<&OwnerReference> {
+    data.metadata.owner_references.iter().flatten().find(|owner| owner.kind == Metal3DataClaim::KIND)
+}
+
 /// Carries on the claims of one template.
 #[must_use]
 pub fn decide(observed: &Observed<'_>) -> Plan {
@@ -135,6 +161,7 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
         pass.claim(claim, deleting);
     }
     let Pass { mut plan, problem, .. } = pass;
+    plan.strays = observed.strays.to_vec();
 
     let Some(template) = observed.template else {
         plan.next = problem.unwrap_or(Next::Done);
@@ -162,7 +189,8 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
 
 impl Plan {
     fn nothing() -> Self {
-        Self { adopt: false, claims: Vec::new(), look_live: false, status: None, leave: false, next: Next::Done }
+        let (claims, strays) = (Vec::new(), Vec::new());
+        Self { adopt: false, claims, strays, look_live: false, status: None, leave: false, next: Next::Done }
     }
 }
 

@@ -70,6 +70,7 @@ impl World {
             claims: &self.claims,
             datas: &self.datas,
             live: self.live,
+            strays: &[],
         })
     }
 
@@ -580,4 +581,37 @@ fn td_130_an_index_in_the_spec_of_another_template_s_data_is_free() {
     let other = object("other-0", json!({"spec": {"index": 0, "template": {"name": "other"}}}));
     let plan = world().with(vec![claim("C", |_| {})], vec![other]).decide();
     assert!(matches!(&steps_of(&plan)[1], Step::Create(data) if data.spec.index == Some(0)));
+}
+
+#[test]
+fn i_3_of_two_data_for_one_claim_the_one_counts_that_the_claim_names() {
+    let answered = |name: &str| claim("C", |claim| claim.status = rendered(name)).claim;
+    let (first, second) = (data(0, "C"), data(1, "C"));
+    let stray = |data: &Metal3Data, claim: Option<&Metal3DataClaim>| is_stray(data, claim);
+    let named = answered(&index_of(TEMPLATE, 1));
+    assert!(stray(&first, Some(&named)) && !stray(&second, Some(&named)));
+    let open = claim("C", |_| {}).claim;
+    assert!(!stray(&first, Some(&open)) && !stray(&second, Some(&open)), "nobody knows yet");
+}
+
+#[test]
+fn i_4_data_whose_claim_is_gone_is_held_by_nobody() {
+    let mut late = data(0, "C");
+    assert!(is_stray(&late, None));
+    let another = claim("C", |claim| claim.metadata.uid = Some("another".to_owned())).claim;
+    assert!(is_stray(&late, Some(&another)), "a later claim of that name");
+    let moved = claim("C", |claim| {
+        claim.metadata.uid = Some("another".to_owned());
+        claim.status = rendered(&index_of(TEMPLATE, 0));
+    });
+    assert!(!is_stray(&late, Some(&moved.claim)), "it was answered with it");
+    deleting(&mut late.metadata);
+    assert!(is_stray(&late, None), "held by the claim's finalizer");
+    late.metadata.finalizers = Some(vec![finalizer::DATA.to_owned()]);
+    assert!(!is_stray(&late, None), "on its way");
+    let mut paused = data(0, "C");
+    paused.metadata.annotations = Some([(annotation::PAUSED.to_owned(), String::new())].into());
+    let mut orphan = data(0, "C");
+    orphan.metadata.owner_references = None;
+    assert!(!is_stray(&paused, None) && !is_stray(&orphan, None));
 }
