@@ -263,4 +263,18 @@ mod tests {
         host.metadata.annotations = Some([(annotation::HOST_STATUS.to_owned(), "{}".to_owned())].into());
         assert!(is_letting_go(&host));
     }
+
+    #[test]
+    fn m_45_only_a_machine_of_the_own_namespace_is_a_claim() {
+        let seen = |namespace: &str| {
+            let host = held("infrastructure.cluster.x-k8s.io/v1beta1", "Metal3Machine", namespace, "m1");
+            candidate(&host, false).consumer.map(|consumer| consumer == Consumer::Machine("m1"))
+        };
+        assert_eq!((seen("ns"), seen("other")), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn an_api_version_without_a_group_is_of_the_core() {
+        assert_eq!((group_of("v1"), group_of("g/v1"), group_of("g/v1/x")), (Some(""), Some("g"), None));
+    }
 }

@@ -364,6 +364,8 @@ mod tests {
         let mut old = lamps(&["v1beta1", "v1beta2"]);
         old.spec.versions[1].subresources = None;
         assert_eq!(planned(&old).rewrite, Some(Through::Object));
+        old.spec.versions[1].subresources = Some(serde_json::from_value(json!({})).unwrap());
+        assert_eq!(planned(&old).rewrite, Some(Through::Object));
         assert_eq!((Through::Object.subresource(), Through::Status.subresource()), (None, Some("status")));
     }
 

@@ -507,4 +507,17 @@ mod tests {
     fn numbers_stay_numbers_to_both_readers() {
         check(&json!([100, -1, 1.5, 1e21, 1e-7]), "- 100\n- -1\n- 1.5\n- 1.0e+21\n- 1.0e-7\n");
     }
+
+    #[test]
+    fn d_54_what_cannot_be_seen_is_escaped_in_the_shortest_known_way() {
+        let text = "\"a\"\\b\n\r\t\u{1}\u{85}\u{2028}\u{1f600}";
+        assert_eq!(string(text), "\"\\\"a\\\"\\\\b\\n\\r\\t\\x01\\x85\\u2028\\U0001F600\"");
+        assert_reads_back(&json!(text));
+    }
+
+    #[test]
+    fn a_key_of_128_characters_is_still_a_simple_one() {
+        assert_eq!(to_yaml(&json!({"k".repeat(128): 1})), format!("{}: 1\n", "k".repeat(128)));
+        assert_eq!(to_yaml(&json!({"k".repeat(129): 1})), format!("? {}\n: 1\n", "k".repeat(129)));
+    }
 }

@@ -544,4 +544,33 @@ mod tests {
     fn td_79_claims_of_cluster_api_go_too() {
         assert_eq!(released(&Pools::new(), &capi(held())), [(named(DATA), true, true)]);
     }
+
+    #[test]
+    fn td_72_only_a_claim_on_its_way_out_loses_the_finalizer_of_an_earlier_data() {
+        let other = |deleting: bool, held: bool| {
+            let mut metadata = others();
+            let metadata_of = metadata.as_object_mut().unwrap();
+            if deleting {
+                metadata_of.insert("deletionTimestamp".to_owned(), json!("1970-01-01T00:00:00Z"));
+            }
+            metadata_of.insert("finalizers".to_owned(), if held { json!([finalizer::DATA]) } else { json!([]) });
+            run(false, &capi_pools(), &capi(json!({"metadata": metadata}))).0.len()
+        };
+        assert_eq!((other(true, true), other(true, false), other(false, true)), (1, 0, 0));
+    }
+
+    #[test]
+    fn td_142_only_ready_tells_of_a_failure() {
+        let told = |kind: &str, status: &str| {
+            let condition = json!({
+                "type": kind, "status": status, "reason": "PoolExhausted", "message": "m",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            });
+            run(false, &capi_pools(), &capi(json!({"status": {"conditions": [condition]}}))).1
+        };
+        assert!(matches!(told("Ready", "False"), Outcome::Failed(_)));
+        for (kind, status) in [("Ready", "Unknown"), ("Other", "False")] {
+            assert_eq!(told(kind, status), Outcome::NotYet, "{kind} {status}");
+        }
+    }
 }

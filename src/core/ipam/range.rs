@@ -271,4 +271,10 @@ mod tests {
             assert_eq!(range(start, "", "192.168.0.0/24"), None);
         }
     }
+
+    #[test]
+    fn i_32_the_start_may_be_the_first_address_of_the_subnet_and_none_before() {
+        nth("10.0.1.0", "", "10.0.1.0/24", 0, Some("10.0.1.0"));
+        nth("10.0.0.255", "", "10.0.1.0/24", 0, None);
+    }
 }

@@ -268,7 +268,7 @@ fn a_wait_of_moments_is_not_told_and_a_paused_data_is_not_written() {
     waiting.data.metadata.generation = Some(1);
     waiting.data.status = Some(Metal3DataStatus { observed_generation: Some(-1), ..Metal3DataStatus::default() });
     assert_eq!(told(&waiting, 104).0, waiting.data.status.clone().unwrap());
-    assert_eq!(told(&waiting, 106).0.observed_generation, Some(1));
+    assert_eq!(told(&waiting, 105).0.observed_generation, Some(1));
     waiting.cluster.as_mut().unwrap().spec.paused = Some(true);
     assert_eq!(told(&waiting, 106).0, waiting.data.status.clone().unwrap());
 }
@@ -461,9 +461,29 @@ fn a_refusal_is_told_and_takes_ready_from_nobody() {
     let told = |data: &Metal3Data| {
         let status = refused(data, "too long", now);
         let condition = status.conditions[0].clone();
-        (status.error_message.unwrap(), status.ready, condition.status, condition.message)
+        (
+            status.error_message.unwrap(),
+            status.ready,
+            format!("{} {}", condition.status, condition.reason),
+            condition.message,
+        )
     };
     let text = || "too long".to_owned();
-    assert_eq!(told(&world(both()).data), (text(), None, "False".to_owned(), text()));
-    assert_eq!(told(&world(both()).ready().data), (text(), Some(true), "True".to_owned(), String::new()));
+    assert_eq!(told(&world(both()).data), (text(), None, "False RenderingFailed".to_owned(), text()));
+    assert_eq!(
+        told(&world(both()).ready().data),
+        (text(), Some(true), "True Metal3DataSecretsReady".to_owned(), String::new())
+    );
+}
+
+#[test]
+fn d_44_a_secret_that_is_named_keeps_its_name() {
+    for (given, expected) in [("given", "given".to_owned()), ("", secret("metadata"))] {
+        let mut world = world(json!({"metaData": {}}));
+        world.data.spec.meta_data = Some(SecretRef::new(NS, given));
+        let plan = world.decide();
+        assert_eq!(documents(&plan)[0].0, expected);
+        let Some(Action::Intend(intended)) = plan.actions.first() else { panic!("{:?}", plan.actions) };
+        assert_eq!(intended.spec.meta_data, Some(SecretRef::new(NS, &expected)));
+    }
 }

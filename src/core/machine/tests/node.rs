@@ -214,3 +214,13 @@ fn h_25_old_failure_fields_are_cleared() {
     let legacy = world.status().deprecated.and_then(|d| d.v1beta1).unwrap();
     assert_eq!((legacy.failure_reason, legacy.failure_message), (None, None));
 }
+
+#[test]
+fn k_29_an_identity_alone_is_not_running() {
+    let mut world = World::running();
+    world.m3m().spec.provider_id = Some(PROVIDER_ID.to_owned());
+    world.set_state(host_state::PROVISIONING);
+    assert_eq!(world.pass(), DONE);
+    world.says("Ready", "False", "NotReady");
+    assert!(world.message("Ready").starts_with("waiting for BareMetalHost ns/host-0 to be provisioned"));
+}
