@@ -29,8 +29,6 @@ struct Pending {
     kind: &'static str,
     object: Object,
     revision: u64,
-    object: Object,
-    revision: u64,
     path: Arc<str>,
     /// Its fate is decided.
     decided: bool,
