@@ -1,6 +1,6 @@
 # Thin on purpose: each line is a command a person could type.
 
-.PHONY: demo demo-shell demo-down test test-all tests unit lint deny sim bench generate image tools bed able
+.PHONY: demo demo-shell demo-down test test-all tests unit lint deny sim bench mutants generate image tools bed able
 
 BED = $${CARGO_TARGET_DIR:-target}/release/bed
 
@@ -50,6 +50,11 @@ sim: ## The simulator's own tests: host operator, API server, its recorded confo
 
 bench: ## Figures of the decisions and of conversion, with their bounds (release build).
 	cargo bench --quiet --package capm3-core --package capm3-api
+
+# Hours for the whole of it: a build and a test run for each mutant. One decision: make mutants OF="--file src/core/placement.rs".
+mutants: ## Change the decisions one by one and see that a test notices.
+	@cargo mutants --version >/dev/null 2>&1 || { echo "cargo-mutants is missing: cargo install --locked cargo-mutants@27.1.0"; exit 1; }
+	cargo mutants --package capm3-core --output target $(OF)
 
 generate: ## Write crds/, clusterctl/, the reference pages and the bed's host CRDs from the source.
 	cargo xtask generate
