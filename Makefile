@@ -6,7 +6,9 @@ BED = $${CARGO_TARGET_DIR:-target}/release/bed
 
 # What takes a newcomer minutes to run into otherwise; the bed itself looks at the rest before it starts anything.
 able:
-	@test "$$(id -u)" = 0 || { echo "The bed makes namespaces, mounts and bridges: run make as root."; exit 1; }
+	@test "$$(id -u)" = 0 || { echo "The bed makes namespaces, mounts and bridges: run make as root, for example sudo -E env PATH=\"\$$PATH\" make"; exit 1; }
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup (https://rustup.rs); the toolchain it is built with comes by itself."; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is missing, which one dependency and the linker need: apt-get install build-essential"; exit 1; }
 	@command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer and put its bin folder on PATH."; exit 1; }
 
 # Built together, because cargo builds dependencies once for each set of packages it is asked for.
@@ -17,10 +19,11 @@ demo: bed ## Bring up a workload cluster on simulated hardware with the real com
 	$(BED) demo
 
 demo-shell: ## A shell inside the running demo: kubectl and clusterctl set up for both clusters.
+	@test -x $(BED) || { echo "There is no bed here yet: make demo builds and starts one."; exit 1; }
 	@$(BED) shell
 
 demo-down: ## End the running demo and remove what it left.
-	$(BED) down
+	@test -x $(BED) || { echo "There is no bed here yet, so none runs."; exit 0; }; $(BED) down
 
 test: tests ## Everything CI checks: format, lints, walls, drift, all tests, then the real bed's core scenarios.
 	$(BED) test
