@@ -11,14 +11,23 @@ pub(super) fn i3_one_index(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
     Some(format!("index {} of {} belongs to {other} and to {}", index.1, index.0, seen.path))
 }
 
-/// A claim has one Metal3Data at most.
+/// A claim has one Metal3Data that counts. No create can be tied to the claim's version, so two managers may each make one: then
+/// only one may become ready, the one that the claim does not name may not, and at rest there is one (`i3_one_data_left`).
 pub(super) fn i3_one_data(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    if seen.old.is_some() {
+    let ready = |data: &serde_json::Value| data["status"]["ready"] == true;
+    if ready(seen.old()) || !ready(seen.new()) {
         return None;
     }
-    let (claim, uid) = owner(seen.new(), "Metal3DataClaim")?;
-    let mut others = memory.owned_by(uid).filter(|(what, _, data)| *what == What::Data && !is_leaving(data));
-    others.next().map(|(_, other, _)| format!("{claim} has {other} and got {} as well", seen.path))
+    let (name, uid) = owner(seen.new(), "Metal3DataClaim")?;
+    let claim = memory.same(What::DataClaim, &seen.sibling(name), uid)?;
+    let named = text(claim, &["status", "renderedData", "name"]);
+    if !named.is_empty() && seen.sibling(named) != seen.path {
+        return Some(format!("{name} has {named}, and {} became ready for it", seen.path));
+    }
+    let mut others = memory
+        .owned_by(uid)
+        .filter(|(what, path, data)| *what == What::Data && **path != seen.path && ready(data) && !is_leaving(data));
+    others.next().map(|(_, other, _)| format!("{name} has {other}, and {} became ready as well", seen.path))
 }
 
 /// A Secret is rendered once, by whoever owns it, and the same sources give the same content. Nobody's Secret is changed or deleted.

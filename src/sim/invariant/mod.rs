@@ -42,7 +42,7 @@ use manners::{
     i5_no_secret_content, i17_paused_is_quiet, i18_only_our_own, i18_other_kinds, i19_own_namespace, i20_fenced,
     i22_no_busy_loop, i22_no_idle_write, i30_told,
 };
-use rest::{i4_nothing_left, i4_nothing_stuck, i13_conditions_tell_facts, i16_counted};
+use rest::{i3_one_data_left, i4_nothing_left, i4_nothing_stuck, i13_conditions_tell_facts, i16_counted};
 
 pub use manners::MARKER;
 
@@ -106,6 +106,7 @@ fn checks_of(what: What) -> &'static [(&'static str, Check)] {
 }
 
 const AT_REST: &[(&str, RestCheck)] = &[
+    ("i3_one_data_left", i3_one_data_left),
     ("i4_nothing_left", i4_nothing_left),
     ("i4_nothing_stuck", i4_nothing_stuck),
     ("i13_conditions_tell_facts", i13_conditions_tell_facts),

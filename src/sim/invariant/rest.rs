@@ -149,6 +149,18 @@ fn has_reason_to_stay(memory: &Memory, what: What, path: &str, object: &Value) -
     }
 }
 
+/// A claim has one Metal3Data.
+pub(super) fn i3_one_data_left(memory: &Memory) -> Vec<String> {
+    let live = memory.all(What::Data).filter(|(_, data)| !is_leaving(data) && !is_paused(memory, data));
+    let mut answered = BTreeMap::new();
+    let twins = live.filter_map(|(path, data)| {
+        let (claim, uid) = owner(data, "Metal3DataClaim")?;
+        let other = answered.insert(uid, path)?;
+        Some(format!("claim {claim} has {other} and {path}"))
+    });
+    twins.collect()
+}
+
 /// Lists and counts say what the objects say.
 pub(super) fn i16_counted(memory: &Memory) -> Vec<String> {
     let mut wrong = Vec::new();

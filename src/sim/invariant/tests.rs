@@ -219,7 +219,11 @@ fn i2_a_claim_is_answered_with_its_own_address() {
         scene.given(What::Claim, object(claim, json!({"spec": {"pool": {"name": "p"}}})));
         scene.by(Who::Ipam, What::Address, address("a", "192.0.2.10"));
         scene.change(Who::Ipam, What::Claim, claim, answer);
-        if wrong { scene.breaks("i2_own_address") } else { scene.holds(); }
+        if wrong {
+            scene.breaks("i2_own_address")
+        } else {
+            scene.holds();
+        }
     }
 }
 
@@ -327,14 +331,35 @@ fn answering(index: u32, claim: &str) -> Value {
 }
 
 #[test]
-fn i3_an_index_and_a_claim_have_one_data_each() {
+fn i3_an_index_has_one_data() {
     let mut scene = Scene::new();
-    scene.by(Who::Infra, What::Data, answering(0, "c1")).holds();
-    scene.by(Who::Infra, What::Data, answering(1, "c2")).holds();
-    scene.by(Who::Infra, What::Data, answering(2, "c1")).breaks("i3_one_data");
+    scene.by(Who::Infra, What::Data, answering(0, "c1")).by(Who::Infra, What::Data, answering(1, "c2")).holds();
     let mut twin = answering(1, "c3");
     twin["metadata"]["name"] = "other-1".into();
     scene.by(Who::Infra, What::Data, twin).breaks("i3_one_index");
+}
+
+#[test]
+fn i3_a_claim_has_one_data_that_counts() {
+    let ready = |data: &mut Value| data["status"]["ready"] = true.into();
+    let two = |named: Option<&str>| {
+        let mut claim = data_claim("m1");
+        claim["status"]["renderedData"] = named.map_or(Value::Null, |name| json!({"name": name}));
+        let mut scene = Scene::new();
+        scene.given(What::Machine, machine("m1", "h1")).given(What::DataClaim, claim);
+        scene.by(Who::Infra, What::Data, answering(0, "m1")).by(Who::Infra, What::Data, answering(1, "m1"));
+        scene
+    };
+    two(None).holds().rests_badly("i3_one_data_left");
+    two(Some("t-0")).change(Who::Infra, What::Data, "t-1", ready).breaks("i3_one_data");
+    let mut scene = two(None);
+    scene.change(Who::Infra, What::Data, "t-0", ready).holds();
+    scene.change(Who::Infra, What::Data, "t-1", ready).breaks("i3_one_data");
+    let mut scene = two(Some("t-0"));
+    scene.change(Who::Infra, What::Data, "t-0", ready).change(Who::Infra, What::Data, "t-1", leaves);
+    scene.ends(Who::Infra, Verb::Patch, What::Data, "t-1");
+    scene.state.violations.clear();
+    scene.rests();
 }
 
 #[test]
@@ -708,7 +733,11 @@ fn i13_what_was_reached_is_not_lost() {
             scene.given(What::Secret, secret.clone());
         }
         scene.change(Who::Infra, What::Data, "t-0", ready(false));
-        if wrong { scene.breaks("i13_never_back") } else { scene.holds(); }
+        if wrong {
+            scene.breaks("i13_never_back")
+        } else {
+            scene.holds();
+        }
     }
 }
 
@@ -814,7 +843,11 @@ fn i17_a_pause_of_somebody_else_stays() {
         let mut scene = Scene::new();
         scene.given(What::Host, host);
         scene.change(Who::Infra, What::Host, "h1", |host| host["metadata"]["annotations"] = json!({}));
-        if wrong { scene.breaks("i17_paused_is_quiet") } else { scene.holds(); }
+        if wrong {
+            scene.breaks("i17_paused_is_quiet")
+        } else {
+            scene.holds();
+        }
     }
 }
 
