@@ -150,10 +150,16 @@ pub(super) fn i15_reserved_first(memory: &Memory, seen: &Seen<'_>) -> Option<Str
         return None;
     }
     let (path, address) = place(seen.what, seen.new())?;
-    let claim = match seen.what {
-        What::Address => text(seen.new(), &["spec", "claim", "name"]),
-        _ => text(seen.new(), &["spec", "claimRef", "name"]),
+    let (claim, kind, claims) = match seen.what {
+        What::Address => (text(seen.new(), &["spec", "claim", "name"]), "IPClaim", What::Claim),
+        _ => (text(seen.new(), &["spec", "claimRef", "name"]), "IPAddressClaim", What::CapiClaim),
     };
+    // A create cannot insist on a version: one of a replica that stood still arrives after its claim is gone. The name of the address is
+    // what makes it harmless (I20, I24), and that nothing of it is left is looked at at rest (I4).
+    let known = memory.get(claims, &super::seen::path(seen.namespace(), claim));
+    if owner(seen.new(), kind).is_some_and(|(_, id)| known.is_none_or(|claim| uid(claim) != id)) {
+        return None;
+    }
     let pool = memory.get(What::Pool, &path).map_or(&Value::Null, |pool| pool);
     let list = at(pool, &["status", "indexes"]);
     let keys = [claim.to_owned(), format!("{claim}{CLASH}")];
