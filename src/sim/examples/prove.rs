@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! prove all|plans|seeds [--seeds N] [--threads N] [--seconds N] [--scenario NAME] [--summary FILE]
+//! prove planted [--most N] [--threads N]
 //! prove replay SCENARIO SEED [PLAN]
 //! ```
+//!
+//! `planted` hunts each defect of `capm3_core::planted` with the cases of both runners, and fails when one is not found. It needs the
+//! feature of that name; with it `all` hunts them too.
 //!
 //! The number of seeds says how much is run, not the time. `--seconds` is for machines that are too slow for that: it ends the runners
 //! early, which the summary says. Without it fewer than were asked for are a failure, as are fewer than [`PLANS`] plans of all scenarios.
@@ -36,7 +40,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["replay", scenario, seed, plan @ ..] => replay(&format!("{scenario} | {seed} | {}", plan.join(" "))),
         [what @ ("all" | "plans" | "seeds"), options @ ..] => prove(what, options),
-        _ => Err("usage: prove all|plans|seeds|replay …; the source says more".to_owned()),
+        #[cfg(feature = "planted")]
+        ["planted", options @ ..] => planted(options).map(|hunted| hunted.all_found()),
+        _ => Err("usage: prove all|plans|seeds|planted|replay …; the source says more".to_owned()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -55,17 +61,73 @@ fn replay(text: &str) -> Result<bool, String> {
     Ok(report.violations.is_empty())
 }
 
+/// The word after `name`.
+fn option<'a>(options: &[&'a str], name: &str) -> Option<&'a str> {
+    options.iter().position(|word| *word == name).and_then(|at| options.get(at + 1)).copied()
+}
+
+fn number(options: &[&str], name: &str) -> Result<Option<usize>, String> {
+    option(options, name).map(|text| text.parse::<usize>().map_err(|_| format!("{name} {text}?"))).transpose()
+}
+
+fn threads(options: &[&str]) -> Result<usize, String> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    Ok(number(options, "--threads")?.unwrap_or(cores))
+}
+
+/// What became of the hunts for planted defects.
+#[derive(Default)]
+struct Hunted {
+    planted: usize,
+    found: usize,
+}
+
+impl Hunted {
+    fn all_found(&self) -> bool {
+        self.found == self.planted
+    }
+}
+
+#[cfg(feature = "planted")]
+fn planted(options: &[&str]) -> Result<Hunted, String> {
+    use capm3_core::planted::Defect;
+    use capm3_sim::proof::{Hunt, hunt};
+
+    /// So many cases may pass before a defect counts as not found; most are found within a hundred.
+    const MOST: usize = 4_000;
+    let most = number(options, "--most")?.unwrap_or(MOST);
+    let begun = Instant::now();
+    let told = |hunt: &Hunt| {
+        let Hunt { defect, cases, took, found } = hunt;
+        match found {
+            Some((case, invariant)) => {
+                println!("{defect:?} found after {cases} cases, {:.1} s: {invariant} by {case}", took.as_secs_f64());
+            }
+            None => println!("{defect:?} NOT FOUND in {cases} cases, {:.1} s", took.as_secs_f64()),
+        }
+    };
+    let hunts = hunt(runtime, threads(options)?, &Defect::ALL, most, &told).map_err(|stuck| stuck.to_string())?;
+    let found = hunts.iter().filter(|hunt| hunt.found.is_some()).count();
+    println!("{found} of {} planted defects found in {:.1} s", hunts.len(), begun.elapsed().as_secs_f64());
+    Ok(Hunted { planted: hunts.len(), found })
+}
+
+#[cfg(not(feature = "planted"))]
+#[expect(clippy::unnecessary_wraps, reason = "so it is with the feature")]
+fn planted(_: &[&str]) -> Result<Hunted, String> {
+    println!("no defect can be planted in this build");
+    Ok(Hunted::default())
+}
+
 fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
-    let option = |name: &str| options.iter().position(|word| *word == name).and_then(|at| options.get(at + 1)).copied();
-    let number = |name: &str| option(name).map(|text| text.parse::<usize>().map_err(|_| format!("{name} {text}?")));
+    let option = |name: &str| option(options, name);
     let start = Instant::now();
-    let cap = number("--seconds").transpose()?;
+    let cap = number(options, "--seconds")?;
     if let Some(seconds) = cap {
         END.get_or_init(|| start + Duration::from_secs(seconds as u64));
     }
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let threads = number("--threads").transpose()?.unwrap_or(cores);
-    let seeds = number("--seeds").transpose()?.unwrap_or(SEEDS);
+    let threads = threads(options)?;
+    let seeds = number(options, "--seeds")?.unwrap_or(SEEDS);
     let team = Team { runtimes: runtime, threads, enough: || END.get().is_some_and(|end| Instant::now() >= *end) };
     let mut scenarios = scenario::all();
     if let Some(name) = option("--scenario") {
@@ -95,7 +157,9 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
         well &= show("seeds", &tally, begun.elapsed(), threads);
         tallies.push(("seeds", tally, begun.elapsed()));
     }
-    let summary = summary(&tallies, threads, start.elapsed());
+    let hunted = if what == "all" { planted(options)? } else { Hunted::default() };
+    well &= hunted.all_found();
+    let summary = summary(&tallies, &hunted, threads, start.elapsed());
     println!("{summary:#}");
     if let Some(file) = option("--summary") {
         if let Some(folder) = Path::new(file).parent() {
@@ -106,7 +170,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     if cap.is_some() && tallies.iter().any(|(_, tally, _)| tally.cut) {
         println!("CUT SHORT after {} s, as --seconds says: not everything was run", start.elapsed().as_secs());
     }
-    result(&scenarios, &tallies, start.elapsed());
+    result(&scenarios, &tallies, &hunted, start.elapsed());
     Ok(well)
 }
 
@@ -151,8 +215,10 @@ fn tell(report: &Report) {
     println!("  trace {:016x}", report.trace_hash);
 }
 
-fn summary(tallies: &[(&str, Tally, Duration)], threads: usize, took: Duration) -> Value {
-    let mut summary = json!({"plans": 0, "seeds": 0, "violations": 0, "planted": 0, "planted_found": 0});
+fn summary(tallies: &[(&str, Tally, Duration)], hunted: &Hunted, threads: usize, took: Duration) -> Value {
+    let mut summary = json!({"plans": 0, "seeds": 0, "violations": 0});
+    summary["planted"] = hunted.planted.into();
+    summary["planted_found"] = hunted.found.into();
     let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|(_, tally, _)| of(tally)).sum::<u64>();
     for (what, tally, took) in tallies {
         summary[*what] = tally.cases.into();
@@ -173,17 +239,17 @@ fn summary(tallies: &[(&str, Tally, Duration)], threads: usize, took: Duration) 
     summary
 }
 
-/// In the form of cargo's own test runner: one test for each scenario and runner.
-fn result(scenarios: &[Box<dyn Scenario>], tallies: &[(&str, Tally, Duration)], took: Duration) {
+/// In the form of cargo's own test runner: one test for each scenario and runner, and for each planted defect.
+fn result(scenarios: &[Box<dyn Scenario>], tallies: &[(&str, Tally, Duration)], hunted: &Hunted, took: Duration) {
     let shares = tallies.iter().flat_map(|(_, tally, _)| {
         scenarios.iter().map(|scenario| tally.scenarios.get(scenario.name()).copied().unwrap_or_default())
     });
     let (passed, failed): (Vec<Share>, Vec<Share>) = shares.partition(|share| share.broken == 0 && share.cases > 0);
-    let ok = if failed.is_empty() { "ok" } else { "FAILED" };
+    let passed = passed.len() + hunted.found;
+    let failed = failed.len() + hunted.planted - hunted.found;
+    let ok = if failed == 0 { "ok" } else { "FAILED" };
     println!(
-        "test result: {ok}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
-        passed.len(),
-        failed.len(),
+        "test result: {ok}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
         took.as_secs_f64()
     );
 }

@@ -10,12 +10,16 @@
 pub mod exhaustive;
 
 mod case;
+#[cfg(feature = "planted")]
+mod planted;
 mod random;
 mod run;
 mod shrink;
 mod team;
 
 pub use case::Case;
+#[cfg(feature = "planted")]
+pub use planted::{Hunt, hunt};
 pub use random::Deck;
 pub use run::{CONVERGES, Player, Report, Runtimes, run};
 pub use shrink::shortest;
