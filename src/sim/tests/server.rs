@@ -127,8 +127,17 @@ impl Seam for Event {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f_11_a_watch_that_breaks_or_expires_is_taken_up_again() {
-    for fate in [EventFate::Close, EventFate::Expire, EventFate::Twice, EventFate::Delay(Duration::from_secs(90))] {
+async fn f_9_to_f_13_whatever_happens_to_an_event_the_cache_comes_to_the_same_end() {
+    let late = Duration::from_secs(90);
+    for (what, fate) in [
+        ("closed before it", EventFate::Close),
+        ("expired before it", EventFate::Expire),
+        ("told twice", EventFate::Twice),
+        ("told late", EventFate::Delay(late)),
+        ("held back", EventFate::Hold(Box::pin(sleep(late)))),
+        ("told after the next", EventFate::Swap),
+        ("told with what followed", EventFate::Burst(late)),
+    ] {
         let server = server().await;
         let (hub, tasks) = (Hub::new(server.client(User::admin()), HubOptions::default()), Tasks::new());
         let store = hub.store::<ConfigMap>(WatchOptions::default());
@@ -139,7 +148,7 @@ async fn f_11_a_watch_that_breaks_or_expires_is_taken_up_again() {
         hub.wait_synced().await;
         let writer = Writer::uncached(server.client(User::admin()));
         writer.create(&map("first")).await.unwrap();
-        server.set_seam(Arc::new(Event("a", Mutex::new(Some(fate.clone())))));
+        server.set_seam(Arc::new(Event("a", Mutex::new(Some(fate)))));
         writer.create(&map("a")).await.unwrap();
         writer.delete::<ConfigMap>(&Key::new(NS, "first"), &Preconditions::none()).await.unwrap();
         let wait = async {
@@ -147,7 +156,7 @@ async fn f_11_a_watch_that_breaks_or_expires_is_taken_up_again() {
                 sleep(Duration::from_millis(100)).await;
             }
         };
-        timeout(Duration::from_secs(180), wait).await.unwrap_or_else(|_| panic!("{fate:?}: {:?}", seen.lock()));
+        timeout(Duration::from_secs(180), wait).await.unwrap_or_else(|_| panic!("{what}: {:?}", seen.lock()));
         tasks.stop();
     }
 }
