@@ -148,7 +148,7 @@ impl Reconcile for Machines {
     type Error = Error;
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let Some(mut world) = self.gather(key) else { return Ok(Next::Done) };
+        let Some(mut world) = self.gather(key) else { return self.let_go_of_claim(key).await };
         if !self.is_ours(&world.machine) {
             return Ok(Next::Done);
         }
@@ -224,6 +224,24 @@ impl Machines {
     fn is_ours(&self, machine: &Metal3Machine) -> bool {
         let Some(filter) = &self.watch_filter else { return true };
         machine.metadata.labels.as_ref().and_then(|labels| labels.get(label::WATCH_FILTER)) == Some(filter)
+    }
+
+    /// There is no such machine: a claim that was held for it is held for nobody.
+    async fn let_go_of_claim(&self, key: &Key) -> Result<Next, Error> {
+        let Some(claim) = self.stores.claims.get(key) else { return Ok(Next::Done) };
+        let Some(Action::DropClaim { version, finalizers }) = machine::forsaken(&claim) else { return Ok(Next::Done) };
+        let live = self.reader.get::<Metal3Machine>(key).await;
+        let live = live.map_err(|source| Error::Read { purpose: gather::purpose(&Question::MachineLive), source })?;
+        if live.is_some() {
+            return Ok(Next::Done); // its event is on the way
+        }
+        let only_if = Preconditions { uid: version.uid, resource_version: version.resource_version };
+        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        match self.writer.patch::<Metal3DataClaim>(key, patch, &only_if).await {
+            Ok(_) | Err(WriteError::NotFound(_)) => Ok(Next::Done),
+            Err(WriteError::Conflict(_)) => Ok(Next::After(self.jitter(AFTER_RACES))),
+            Err(source) => Err(Error::Write { purpose: "cannot take the finalizer off the data claim", source }),
+        }
     }
 
     /// Answers the question. False: the machine is gone; what the watch shows next decides.

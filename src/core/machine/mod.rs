@@ -43,6 +43,7 @@ use crate::ready;
 pub use node::{Node, Nodes};
 pub use pause::wants_host_status;
 pub use provision::provider_id;
+pub use release::forsaken;
 pub use reuse::machine_set;
 pub use rows::{LEGACY_PARTS, PARTS};
 

@@ -14,7 +14,7 @@ use super::ControlFlow::Continue;
 use super::associate;
 use super::{
     Action, Flow, JUST_CREATED, NO_EVENT, Next, Observed, Problem, Purpose, Question, Report, SAFETY_NET, act, ask,
-    object, rendered_name, rest, rows,
+    object, release, rendered_name, rest, rows,
 };
 
 /// `metal3://<namespace>/<host>/<metal3machine>`: the whole identity of a machine (M-88).
@@ -113,6 +113,9 @@ pub(super) fn data_claim(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
         match o.claim {
             None => return act(Action::CreateClaim(Box::new(claim(o, template)))),
             Some(claim) if !is_for(claim, o) => {
+                if let Some(drop) = release::forsaken(claim).filter(|_| !is_owned(claim, o)) {
+                    return act(drop);
+                }
                 let message = format!("Metal3DataClaim {} belongs to an earlier machine of this name", o.claim_name());
                 r.alarm(rows::METADATA_FAILED, message);
                 return rest(Next::After(SAFETY_NET));
@@ -138,6 +141,12 @@ fn claim(o: &Observed<'_>, template: &NamespacedRef) -> Metal3DataClaim {
         spec: Metal3DataClaimSpec { template: Some(NamespacedRef::new(o.namespace(), &template.name)) },
         ..Metal3DataClaim::default()
     }
+}
+
+fn is_owned(claim: &Metal3DataClaim, o: &Observed<'_>) -> bool {
+    let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
+    let uid = o.machine.metadata.uid.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.kind == "Metal3Machine" && (owner.uid == uid || owner.name != o.name()))
 }
 
 /// A claim that goes away, or that another Metal3Machine owns, answers somebody else's question (H-48).

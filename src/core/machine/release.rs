@@ -6,6 +6,7 @@
 //! exist (H-8, K-147). Rules: M-100 to M-110, H-6, H-14, H-15, H-20, H-41, H-47, H-50, H-57.
 
 use capm3_api::foreign::BareMetalHost;
+use capm3_api::infra::v1beta2::Metal3DataClaim;
 use capm3_api::names::{CAPI_API_VERSION, CLEANING_DISABLED, annotation, finalizer, label, secret};
 use serde_json::{Map, Value, json};
 
@@ -121,15 +122,28 @@ fn dismiss_claim(o: &Observed<'_>) -> Flow<()> {
     if foreign {
         return Continue(()); // H-48
     }
-    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
-    if finalizers.iter().any(|f| f == finalizer::MACHINE) {
-        let finalizers = finalizers.iter().filter(|f| *f != finalizer::MACHINE).cloned().collect();
-        return act(Action::DropClaim { version: Version::of(meta), finalizers });
+    if let Some(drop) = drop_claim(claim) {
+        return act(drop);
     }
     if meta.deletion_timestamp.is_none() {
         return act(Action::DeleteClaim { version: Version::of(meta) });
     }
     Continue(())
+}
+
+/// Our finalizer off a claim that has it.
+fn drop_claim(claim: &Metal3DataClaim) -> Option<Action> {
+    let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    let others = finalizers.iter().filter(|f| *f != finalizer::MACHINE).cloned().collect::<Vec<_>>();
+    (others.len() < finalizers.len())
+        .then(|| Action::DropClaim { version: Version::of(&claim.metadata), finalizers: others })
+}
+
+/// What a claim needs that is held for no machine: it was made by a request that arrived after the machine's end, or somebody took
+/// the finalizer off the machine. The collector has marked it, and nobody else takes our finalizer off it.
+#[must_use]
+pub fn forsaken(claim: &Metal3DataClaim) -> Option<Action> {
+    drop_claim(claim).filter(|_| claim.metadata.deletion_timestamp.is_some())
 }
 
 /// M-102: only the label that a machine of this cluster put there.

@@ -298,6 +298,38 @@ fn h_48_the_claim_of_an_earlier_machine_is_waited_out() {
     assert_eq!(world.legacy("KubernetesNodeReady"), None);
 }
 
+/// Somebody took the finalizer off the earlier machine: the collector has marked its claim, and nobody else will let it go.
+#[test]
+fn h_48_the_claim_that_an_earlier_machine_left_behind_is_let_go_of() {
+    let left = |uid: &str| {
+        let mut claim = Metal3DataClaim::named("ns", "m1");
+        claim.metadata.owner_references =
+            Some(vec![OwnerReference { uid: uid.to_owned(), ..reference("g", "Metal3Machine", "m1") }]);
+        claim.metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+        claim.metadata.deletion_timestamp = Some(Time(Timestamp::from_second(3600).unwrap()));
+        claim
+    };
+    let step = |claim: Metal3DataClaim, machine_is_live| {
+        let mut world = World::with_template();
+        world.claim = Some(claim);
+        assert_eq!(world.pass(), WAIT);
+        world.claim = Some(left("another"));
+        let machine = world.machine.clone().unwrap();
+        let answers = Answers { machine_is_live, ..Answers::default() };
+        decide(&world.observed(&machine, &answers, false)).step
+    };
+    let mut marked = left("another");
+    marked.metadata.deletion_timestamp = None; // claimed and associated first
+    assert_eq!(step(marked.clone(), false), Step::Ask(Question::MachineLive));
+    assert!(matches!(step(marked, true), Step::Do(Action::DropClaim { finalizers, .. }) if finalizers.is_empty()));
+
+    let mut ours = World::with_template();
+    let uid = ours.m3m().metadata.uid.clone().unwrap_or_default();
+    ours.claim = Some(left(&uid));
+    assert_eq!(ours.pass(), WAIT);
+    assert!(!ours.writes.contains(&"DropClaim".to_owned()), "it is in use");
+}
+
 #[test]
 fn m_71_an_image_that_is_taken_out_of_the_spec_matters_only_while_it_is_needed() {
     let nothing = End::Rest(Next::Failed(Problem::NothingToDeploy));
