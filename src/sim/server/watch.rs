@@ -93,7 +93,6 @@ impl Shared {
             for (path, object) in world.store.table(&view.kind.id) {
                 if watching.concerns(object) {
                     let (kind, object, path) = ("ADDED", object.clone(), path.clone());
-                    let (kind, object, path) = ("ADDED", object.clone(), path.clone());
                     let revision = object.revision();
                     watching.pending.push_back(Pending { kind, object, revision, path, decided: false });
                 }
