@@ -1,10 +1,13 @@
-//! `kubectl metal3`: what people ask about hosts and machines, answered from the same decisions the manager takes.
+//! `kubectl metal3`: what people ask about hosts and machines, answered from the same decisions the manager takes; and the simulator, in
+//! which they can see these decisions at work.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
 mod hosts;
+mod sim;
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use capm3_api::foreign::BareMetalHost;
@@ -29,21 +32,29 @@ struct Arguments {
 enum Question {
     /// Each BareMetalHost, who holds it, and whether a new machine could take it; if not, why not.
     Hosts,
+    /// Plays a scenario in this process, without any cluster, and tells what happened.
+    Sim(sim::Arguments),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    let options = KubeConfigOptions { context: arguments.context, ..KubeConfigOptions::default() };
-    let config = Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
-    let namespace = arguments.namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).context("connect to the cluster")?;
-    let text = match arguments.command {
+fn main() -> Result<ExitCode> {
+    let Arguments { command, namespace, context } = Arguments::parse();
+    match command {
         Question::Hosts => {
-            let api: Api<BareMetalHost> = Api::namespaced(client, &namespace);
-            let found = api.list(&Default::default()).await;
-            hosts::table(&found.with_context(|| format!("list BareMetalHosts in namespace {namespace}"))?.items)
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
+            runtime.block_on(hosts(namespace, context))?;
+            Ok(ExitCode::SUCCESS)
         }
-    };
+        Question::Sim(arguments) => sim::run(&arguments),
+    }
+}
+
+async fn hosts(namespace: Option<String>, context: Option<String>) -> Result<()> {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).context("connect to the cluster")?;
+    let api: Api<BareMetalHost> = Api::namespaced(client, &namespace);
+    let found = api.list(&Default::default()).await;
+    let text = hosts::table(&found.with_context(|| format!("list BareMetalHosts in namespace {namespace}"))?.items);
     io::stdout().write_all(text.as_bytes()).context("write the answer")
 }

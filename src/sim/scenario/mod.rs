@@ -9,6 +9,7 @@ mod ask;
 mod expect;
 mod machines;
 mod meddlers;
+pub mod script;
 mod sets;
 mod stage;
 
