@@ -65,3 +65,16 @@ fn what_does_not_come_true_is_a_failure() {
     assert_eq!(told.failures.len(), 2, "{:?}", told.failures);
     assert!(told.lines.iter().any(|line| line.contains("NO:  host host is claimed")));
 }
+
+#[test]
+fn the_examples_of_the_manual_can_be_read() {
+    let manual = std::fs::read_to_string(folder().with_file_name("simulate.md")).unwrap();
+    let examples: Vec<&str> = manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        assert_eq!(std::fs::read_to_string(folder().join("pool-grows.yaml")).unwrap(), example);
+    }
+    let story = std::fs::read_to_string(folder().join("pool-grows.story")).unwrap();
+    let shown = manual.split("```\n").find(|block| block.contains("claim a is made")).unwrap();
+    assert!(story.contains(shown), "{story}");
+}
