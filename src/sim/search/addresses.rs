@@ -702,8 +702,7 @@ impl Addresses {
         if entries != held {
             return Err(format!("the pool counts {entries} addresses, there are {held}"));
         }
-        for kind in 0..2 {
-            let Some(claim) = state.stored[CLAIMS[kind]] else { continue };
+        for claim in CLAIMS.into_iter().filter_map(|slot| state.stored[slot]) {
             let kept_back = usize::from(self.setting.kept && state.stored[CLAIMS[1]].is_none());
             match answered(value(claim)) {
                 _ if memory.contents.is_deleting(claim.content) => return Err("a deleted claim never goes".to_owned()),
@@ -846,8 +845,8 @@ impl Protocol for Addresses {
                 return Some(format!("{text} is kept for {} and given to {}", self.names()[1], self.names()[0]));
             }
         }
-        for kind in 0..2 {
-            let Some(claim) = after.stored[CLAIMS[kind]] else { continue };
+        for (kind, slot) in CLAIMS.into_iter().enumerate() {
+            let Some(claim) = after.stored[slot] else { continue };
             let Some(name) = answered(value(claim)).filter(|_| !memory.contents.is_deleting(claim.content)) else {
                 continue;
             };

@@ -730,9 +730,8 @@ impl Hosts {
     /// What must be true when nothing happens any more.
     fn at_rest(&self, state: &State) -> Result<(), String> {
         let mut free = 0;
-        for i in 0..2 {
+        for (i, name) in HOSTS.into_iter().enumerate() {
             let Some(host) = self.host_facts(&state.stored, i) else { continue };
-            let name = HOSTS[i];
             match host.consumer {
                 None if host.image => return Err(format!("{name} belongs to nobody and keeps its image")),
                 None => free += 1,
@@ -748,14 +747,14 @@ impl Hosts {
                 },
             }
         }
-        for slot in 0..2 {
+        for (slot, name) in MACHINES.into_iter().enumerate() {
             let Some(machine) = state.stored[slot] else { continue };
             if self.is_deleting(machine) {
-                return Err(format!("{} never goes", MACHINES[slot]));
+                return Err(format!("{name} never goes"));
             }
             let held = (0..2).filter(|i| self.consumer(&state.stored, *i) == Some(slot as u8)).count();
             if held != 1 && !(held == 0 && free == 0) {
-                return Err(format!("{} holds {held} hosts while {free} are free", MACHINES[slot]));
+                return Err(format!("{name} holds {held} hosts while {free} are free"));
             }
         }
         Ok(())
@@ -859,8 +858,8 @@ impl Protocol for Hosts {
     fn start(&self) -> State {
         let mut stored = [None; SLOTS];
         let seen = |content| Some(Seen { content, version: 0, uid: 0 });
-        for slot in 0..self.setting.machines.min(2) {
-            stored[slot] = seen(self.new_machine(slot));
+        for (slot, place) in stored.iter_mut().enumerate().take(self.setting.machines.min(2)) {
+            *place = seen(self.new_machine(slot));
         }
         for i in 0..self.setting.hosts.min(2) {
             stored[2 + i] = seen(self.new_host(i));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use capm3_sim::search::{AddressSetting, Addresses, Bounds, Explored, Flaw, HostSetting, Hosts, Protocol, explore};
 
 fn bounds() -> Bounds {
-    let of_build = if cfg!(debug_assertions) { 6_000 } else { 1_000_000 };
+    let of_build = if cfg!(debug_assertions) { 3_000 } else { 1_000_000 };
     let states = std::env::var("SEARCH_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(of_build);
     Bounds { states, depth: 60 }
 }
