@@ -210,11 +210,7 @@ impl Machines {
             Question::MachineLive => return self.read_machine(world).await,
             Question::Candidates => world.candidates = Some(self.candidates(world)),
             Question::HostsLive => {
-                // Hosts of others that cannot be read are in nobody's way.
-                let hosts: Vec<HostTenure> = self.reader.list(&ListOptions::namespace(&key.namespace)).await?;
-                let ours = Some(MachineName { namespace: &key.namespace, name: &key.name });
-                let is_held = |host: &&HostTenure| host.consumer().as_ref().and_then(host::machine_of) == ours;
-                for name in hosts.iter().filter(is_held).map(|host| key_of(host).name) {
+                for name in self.held_live(&key).await? {
                     let host: Option<BareMetalHost> = self.reader.get(&key.sibling(&name)).await?;
                     world.live.hosts.insert(name, host.map(Arc::new));
                 }
@@ -319,6 +315,15 @@ impl Machines {
         }
         self.refresh(world);
         Ok(true)
+    }
+
+    /// The names of the hosts that name this machine as their consumer, past the cache. Hosts of others that cannot be read are in
+    /// nobody's way.
+    pub(super) async fn held_live(&self, machine: &Key) -> Result<Vec<String>, ReadError> {
+        let hosts: Vec<HostTenure> = self.reader.list(&ListOptions::namespace(&machine.namespace)).await?;
+        let ours = Some(MachineName { namespace: &machine.namespace, name: &machine.name });
+        let is_held = |host: &&HostTenure| host.consumer().as_ref().and_then(host::machine_of) == ours;
+        Ok(hosts.iter().filter(is_held).map(|host| key_of(host).name).collect())
     }
 
     /// Reads the machine past the cache. False: it is gone, and what has its name now is another.

@@ -235,6 +235,11 @@ impl Machines {
         if live.is_some() {
             return Ok(Next::Done); // its event is on the way
         }
+        let held = self.held_live(key).await;
+        let held = held.map_err(|source| Error::Read { purpose: gather::purpose(&Question::HostsLive), source })?;
+        if !held.is_empty() {
+            return Ok(Next::Done); // it may use the addresses; that it is let go wakes us
+        }
         let only_if = Preconditions { uid: version.uid, resource_version: version.resource_version };
         let patch = json!({ "metadata": { "finalizers": finalizers } });
         match self.writer.patch::<Metal3DataClaim>(key, patch, &only_if).await {

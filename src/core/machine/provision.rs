@@ -113,7 +113,8 @@ pub(super) fn data_claim(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
         match o.claim {
             None => return act(Action::CreateClaim(Box::new(claim(o, template)))),
             Some(claim) if !is_for(claim, o) => {
-                if let Some(drop) = release::forsaken(claim).filter(|_| !is_owned(claim, o)) {
+                let runs = o.held.iter().any(|host| is_deployed(host)); // with the addresses of that claim, for all we know (H-32)
+                if let Some(drop) = release::forsaken(claim).filter(|_| !runs && !is_owned(claim, o)) {
                     return act(drop);
                 }
                 let message = format!("Metal3DataClaim {} belongs to an earlier machine of this name", o.claim_name());

@@ -140,7 +140,8 @@ fn drop_claim(claim: &Metal3DataClaim) -> Option<Action> {
 }
 
 /// What a claim needs that is held for no machine: it was made by a request that arrived after the machine's end, or somebody took
-/// the finalizer off the machine. The collector has marked it, and nobody else takes our finalizer off it.
+/// the finalizer off the machine. The collector has marked it, and nobody else takes our finalizer off it. While a host runs that
+/// such a machine had, its addresses are in use, and who took the machine away by force has to say when they are not (H-32).
 #[must_use]
 pub fn forsaken(claim: &Metal3DataClaim) -> Option<Action> {
     drop_claim(claim).filter(|_| claim.metadata.deletion_timestamp.is_some())

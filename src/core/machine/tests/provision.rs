@@ -323,6 +323,16 @@ fn h_48_the_claim_that_an_earlier_machine_left_behind_is_let_go_of() {
     assert_eq!(step(marked.clone(), false), Step::Ask(Question::MachineLive));
     assert!(matches!(step(marked, true), Step::Do(Action::DropClaim { finalizers, .. }) if finalizers.is_empty()));
 
+    let mut adopted = World::with_template();
+    adopted.claim = Some(left("another"));
+    adopted.host().spec.consumer_ref = consumer("m1");
+    adopted.host().spec.image = Some(from(json!({"url": "http://site/image"})));
+    adopted.pass();
+    assert!(
+        !adopted.writes.contains(&"DropClaim".to_owned()),
+        "the host that it takes over runs with the addresses of that claim"
+    );
+
     let mut ours = World::with_template();
     let uid = ours.m3m().metadata.uid.clone().unwrap_or_default();
     ours.claim = Some(left(&uid));
