@@ -126,7 +126,7 @@ pub async fn generated(bed: &Bed) -> Result<()> {
 pub async fn overridden(bed: &Bed) -> Result<()> {
     let version = releases::version(&bed.paths)?;
     let there = |folder: PathBuf| folder.join(INFRASTRUCTURE.label).join(&version);
-    let folder = there(bed.paths.state.join("config/cluster-api/overrides"));
+    let folder = there(bed.paths.config().join("cluster-api/overrides"));
     fs::create_dir_all(&folder)?;
     let file = "cluster-template.yaml";
     let template = fs::read_to_string(there(releases::released(&bed.paths)).join(file))?;

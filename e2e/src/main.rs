@@ -112,7 +112,8 @@ async fn run() -> Result<ExitCode> {
     let paths = Paths::find()?;
     let console = Console::new();
     match &arguments.command {
-        Job::Down => supervisor::down(&paths).await?,
+        Job::Down if supervisor::down(&paths).await? => console.line("The bed has ended; nothing of it is left."),
+        Job::Down => console.line("No bed runs in this checkout."),
         Job::Shell { command } => return supervisor::shell(&paths, &Tools::locate(&paths)?, &console, command),
         Job::Versions => versions(&console, &Tools::locate(&paths)?),
         Job::Tools => {

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
+
+use crate::kube::{Seen, wait_for};
+use crate::life::BOUND;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,28 +49,30 @@ impl Manager {
         Ok(found)
     }
 
-    /// Ends its processes as a crash would: no signal handler, no lease given back.
-    pub fn kill(self) -> Result<()> {
-        let pids = self.pids()?;
-        ensure!(!pids.is_empty(), "{self:?} does not run");
-        for pid in pids {
-            kill_process(Pid::from_raw(pid).context("a process id")?, Signal::KILL)?;
-        }
-        Ok(())
+    /// Ends its processes as a crash would: no signal handler, no lease given back. One that is just starting is waited for.
+    pub async fn kill(self) -> Result<()> {
+        wait_for(format_args!("{self:?} to run"), BOUND, async || {
+            let mut killed = 0;
+            for pid in self.pids()? {
+                killed += usize::from(kill_process(Pid::from_raw(pid).context("a process id")?, Signal::KILL).is_ok());
+            }
+            Ok(if killed > 0 { Seen::Done(()) } else { Seen::Not("no process".to_owned()) })
+        })
+        .await
     }
 
-    /// Resident memory and CPU time of its running processes. What ran before a restart is not in it.
+    /// Resident memory and CPU time of its running processes. What ran before a restart, or has ended since, is not in it.
     pub fn usage(self) -> Result<Usage> {
         let mut usage = Usage::default();
         for pid in self.pids()? {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let (status, stat) = (read("status"), read("stat"));
             let rss = status
                 .lines()
                 .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-            usage.rss_mib += rss.context("VmRSS")? / 1024.0;
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            usage.cpu_seconds +=
-                cpu_ticks(&stat).context("utime and stime")? / rustix::param::clock_ticks_per_second() as f64;
+            let (Some(rss), Some(ticks)) = (rss, cpu_ticks(&stat)) else { continue };
+            usage.rss_mib += rss / 1024.0;
+            usage.cpu_seconds += ticks / rustix::param::clock_ticks_per_second() as f64;
         }
         Ok(usage)
     }

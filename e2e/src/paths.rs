@@ -57,8 +57,13 @@ impl Paths {
         self.state.join("management.kubeconfig")
     }
 
+    /// What `XDG_CONFIG_HOME` has to name for clusterctl to find its configuration.
+    pub fn config(&self) -> PathBuf {
+        self.state.join("config")
+    }
+
     pub fn clusterctl_config(&self) -> PathBuf {
-        self.state.join("clusterctl.yaml")
+        self.config().join("cluster-api/clusterctl.yaml")
     }
 
     pub fn audit_log(&self) -> PathBuf {

@@ -72,6 +72,7 @@ pub fn prepare(paths: &Paths, tools: &Tools) -> Result<()> {
         config[feature] = "true".into();
     }
     let config = serde_json::to_string_pretty(&config)?;
+    fs::create_dir_all(paths.config().join("cluster-api"))?;
     fs::write(paths.clusterctl_config(), &config)?;
     let own = PROVIDERS.iter().fold(config, |config, provider| {
         let file = provider.label.trim_end_matches("metal3").to_owned() + "components";
@@ -237,12 +238,12 @@ pub async fn refused(bed: &Bed, arguments: &[&str], variables: &[(&str, &str)]) 
 /// What it prints, or what it says when it fails.
 async fn run(bed: &Bed, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Result<String, String>> {
     let mut command = bed.programs.command(bed.tools.path("clusterctl")?);
-    command.arg("--config").arg(bed.paths.clusterctl_config()).args(arguments); // the last one counts
+    command.args(arguments); // its configuration is where the shell's clusterctl looks for it, too
     if arguments.contains(&"--wait-providers") {
         command.arg(format!("--wait-provider-timeout={}", BOUND.as_secs()));
     }
     command.env("KUBECONFIG", bed.paths.kubeconfig()).env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
-    command.env("XDG_CONFIG_HOME", bed.paths.state.join("config")).stdin(Stdio::null());
+    command.env("XDG_CONFIG_HOME", bed.paths.config()).stdin(Stdio::null());
     command.env(REPOSITORY, released(&bed.paths)).envs(variables.iter().copied());
     let output = tokio::process::Command::from(command).output().await.context("start clusterctl")?;
     let messages = String::from_utf8_lossy(&output.stderr).into_owned();

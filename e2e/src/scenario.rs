@@ -286,7 +286,7 @@ async fn scale_up_with_a_crash(life: &Life<'_>) -> Result<()> {
         Ok(if claimed == 4 { Seen::Done(()) } else { Seen::Not(format!("{claimed} claimed")) })
     })
     .await?;
-    Manager::Infrastructure.kill()?;
+    Manager::Infrastructure.kill().await?;
     life.running("test1", 4).await?;
     life.settled("test1", 4).await
 }
@@ -303,8 +303,8 @@ async fn scale_down_with_crashes(life: &Life<'_>) -> Result<()> {
         })
     })
     .await?;
-    Manager::Infrastructure.kill()?;
-    Manager::Ipam.kill()?;
+    Manager::Infrastructure.kill().await?;
+    Manager::Ipam.kill().await?;
     life.running("test1", 2).await?;
     life.hosts_in("available", 3).await?;
     wait_for("two machines' addresses and nothing more", BOUND, async || {

@@ -204,7 +204,7 @@ pub fn shell(paths: &Paths, tools: &Tools, console: &Console, command: &[String]
         }
     }
     enter.env("PATH", path.join(":")).env("PS1", "bed \\w $ ").env("CLUSTERCTL_DISABLE_VERSIONCHECK", "true");
-    enter.env("KUBECONFIG", paths.kubeconfig()).env("CLUSTERCTL_CONFIG", paths.clusterctl_config());
+    enter.env("KUBECONFIG", paths.kubeconfig()).env("XDG_CONFIG_HOME", paths.config());
     enter.env(releases::REPOSITORY, paths.root.join("clusterctl"));
     match command {
         [] => {
@@ -217,9 +217,10 @@ pub fn shell(paths: &Paths, tools: &Tools, console: &Console, command: &[String]
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Asks the running bed to end and waits until the last of it is gone.
-pub async fn down(paths: &Paths) -> Result<()> {
-    if let Some(outer) = outer(paths) {
+/// Asks the running bed to end and waits until the last of it is gone. False: none ran.
+pub async fn down(paths: &Paths) -> Result<bool> {
+    let outer = outer(paths);
+    if let Some(outer) = outer {
         rustix::process::kill_process(pid(outer)?, Signal::TERM).context("end the bed")?;
     }
     let file = File::options().create(true).truncate(false).write(true).open(paths.lock())?;
@@ -232,7 +233,7 @@ pub async fn down(paths: &Paths) -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
+    Ok(outer.is_some())
 }
 
 /// The outer process of the running bed, if it lives: it builds, or waits for the inner one.

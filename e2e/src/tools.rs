@@ -346,11 +346,23 @@ fn go(paths: &Paths, source: Source) -> Command {
     go
 }
 
-/// The version of Go that would build, or why there is none.
+/// The version of Go that would build, or why there is none. A Go that can fetch the version which the modules ask for does so here.
 pub fn go_version(paths: &Paths) -> Result<String> {
     let output = go(paths, Source::Kubernetes).args(["env", "GOVERSION"]).output().context("there is no `go`")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let wanted = KUBE.lines().find_map(|line| line.strip_prefix("go ")).context("go.mod names no version of Go")?;
+    ensure!(
+        release(&version) >= release(wanted),
+        "{version} is too old for the programs of the bed, which want {wanted}"
+    );
+    Ok(version)
+}
+
+/// Major and minor number of a version of Go: `go1.26.1`, `1.26.0`, `go1.27rc1`.
+fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.trim_start_matches("go").split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Cluster API publishes its components as kustomize folders inside the module that was built.
@@ -399,6 +411,13 @@ mod tests {
         let text = "require (\n\tk8s.io/kubernetes-extra v0.1.0\n\tk8s.io/kubernetes v1.36.3 // indirect\n)";
         assert_eq!(version(text, "k8s.io/kubernetes").unwrap(), "v1.36.3");
         assert!(version(text, "k8s.io/none").is_err());
+    }
+
+    #[test]
+    fn versions_of_go_are_compared_by_number() {
+        assert_eq!(release("go1.26.1"), release("1.26.0"));
+        assert!(release("go1.9.7") < release("1.26.0") && release("1.26.0") < release("go1.27rc1"));
+        assert!(release("devel") < release("1.26.0"));
     }
 
     #[test]
