@@ -169,7 +169,8 @@ fn wanted(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
         _ => return Some(format!("{} {} was deleted, and is not ours to delete", seen.resource, seen.path)),
     };
     let Some((name, uid)) = owner(object, kind) else {
-        return Some(format!("{} was deleted, and is not known to be ours", seen.path));
+        let known = memory.is_disowned(seen.what, &seen.path); // by its name, or by the labels it has
+        return (!known).then(|| format!("{} was deleted, and is not known to be ours", seen.path));
     };
     let owner = memory.same(what, &seen.sibling(name), uid).filter(|owner| !is_leaving(owner))?;
     // Of two that answer one claim the one goes that the claim does not name.

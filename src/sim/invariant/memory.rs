@@ -31,6 +31,8 @@ pub(super) struct Memory {
 
     /// Objects of which somebody else has taken our finalizer or the consumer: what they hold outside is not ours any more.
     abandoned: BTreeSet<(What, String)>,
+    /// Objects of which somebody else has taken an owner: they are told by name.
+    disowned: BTreeSet<(What, String)>,
     /// Images that a machine has asked for, by its uid.
     images: BTreeMap<String, Vec<Value>>,
     /// Names under which there once was a Secret.
@@ -103,6 +105,10 @@ impl Memory {
         let key = || (seen.what, seen.path.clone());
         if seen.who == Who::Other {
             let finalizers = |object| super::view::finalizers(object).filter(|name| is_ours(name)).count();
+            let owners = |object: &Value| object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+            if owners(old) > owners(new) {
+                self.disowned.insert(key());
+            }
             let consumer = |object: &Value| object["spec"]["consumerRef"].clone();
             if finalizers(old) > finalizers(new) || seen.what == What::Host && consumer(old) != consumer(new) {
                 self.abandoned.insert(key());
@@ -264,6 +270,10 @@ impl Memory {
 
     pub(super) fn is_abandoned(&self, what: What, path: &str) -> bool {
         self.abandoned.contains(&(what, path.to_owned()))
+    }
+
+    pub(super) fn is_disowned(&self, what: What, path: &str) -> bool {
+        self.disowned.contains(&(what, path.to_owned()))
     }
 
     pub(super) fn has_asked_for(&self, machine: &Value, image: &Value) -> bool {

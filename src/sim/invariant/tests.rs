@@ -305,8 +305,18 @@ fn i15_a_pool_gives_what_is_its_to_give() {
 
 #[test]
 fn i15_an_address_is_reserved_before_it_is_made() {
-    pool_with(&[]).by(Who::Ipam, What::Address, address("a", "192.0.2.10")).breaks("i15_reserved_first");
-    pool_with(&[("a", "192.0.2.10")]).by(Who::Ipam, What::Address, address("a", "192.0.2.10")).holds();
+    let made = |reserved: &[(&str, &str)], claimed: bool| {
+        let mut scene = pool_with(reserved);
+        if claimed {
+            scene.given(What::Claim, object("a", json!({"spec": {"pool": {"name": "p"}}})));
+        }
+        scene.by(Who::Ipam, What::Address, address("a", "192.0.2.10"));
+        scene
+    };
+    made(&[], true).breaks("i15_reserved_first");
+    made(&[("b", "192.0.2.10")], true).breaks("i15_reserved_first");
+    made(&[("a", "192.0.2.10")], true).holds();
+    made(&[], false).holds(); // its claim is gone, and so will it be
 }
 
 fn data(index: u32, claim: &str) -> Value {
@@ -900,6 +910,19 @@ fn i18_nothing_is_deleted_that_is_wanted() {
     scene.change(Who::Infra, What::Data, "t-0", without_finalizers);
     scene.state.violations.clear();
     scene.ends(Who::Infra, Verb::Delete, What::Data, "t-0").holds();
+}
+
+#[test]
+fn i18_what_somebody_took_the_owner_from_is_still_ours() {
+    let claim = || object("c", json!({"metadata": {"ownerReferences": owner("Metal3Data", "t-0")}}));
+    let strip = |claim: &mut Value| claim["metadata"]["ownerReferences"] = json!([]);
+    let mut scene = Scene::new();
+    scene.given(What::Claim, claim()).change(Who::Other, What::Claim, "c", strip);
+    scene.ends(Who::Infra, Verb::Delete, What::Claim, "c").holds();
+    Scene::new()
+        .given(What::Claim, object("c", json!({})))
+        .ends(Who::Infra, Verb::Delete, What::Claim, "c")
+        .breaks("i18_only_our_own");
 }
 
 #[test]
