@@ -14,7 +14,7 @@ const CLASH: &str = " (IPAddressClaim)";
 
 /// An address of a pool is held by one object of either kind.
 pub(super) fn i2_one_holder(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let place = place(seen.what, seen.new())?;
+    let place = place(seen.what, seen.after())?;
     let (what, other) = memory.holding(&place).find(|(what, path)| (*what, path) != (seen.what, &seen.path))?;
     Some(format!("{} of {} is held by {what:?} {other} and by {:?} {}", place.1, place.0, seen.what, seen.path))
 }
@@ -25,14 +25,14 @@ pub(super) fn i2_own_address(memory: &Memory, seen: &Seen<'_>) -> Option<String>
         What::Claim => text(object, &["status", "address", "name"]).to_owned(),
         _ => text(object, &["status", "addressRef", "name"]).to_owned(),
     };
-    let name = answered(seen.new());
-    if name.is_empty() || name == answered(seen.old()) {
+    let name = answered(seen.after());
+    if name.is_empty() || name == answered(seen.before()) {
         return None;
     }
     let (what, kind) = address_of(seen.what);
     let object = memory.get(what, &seen.sibling(&name))?; // gone again already: it comes back, or at rest it is missed
     let (_, claim) = owner(object, kind)?;
-    (claim != uid(seen.new())).then(|| format!("{} was answered with {name}, which was made for another", seen.path))
+    (claim != uid(seen.after())).then(|| format!("{} was answered with {name}, which was made for another", seen.path))
 }
 
 /// The kind of the addresses that answer claims of a kind, and what they call their owner.
@@ -42,8 +42,8 @@ pub(super) fn address_of(claim: What) -> (What, &'static str) {
 
 /// What a pool reserves is its to give: in a range, not the gateway unless that was wished for, kept for nobody else, as requested.
 pub(super) fn i15_reservable(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let pool = seen.new();
-    let (before, after) = (&seen.old()["status"]["indexes"], pool["status"]["indexes"].as_object()?);
+    let pool = seen.after();
+    let (before, after) = (&seen.before()["status"]["indexes"], pool["status"]["indexes"].as_object()?);
     let new = after.iter().filter(|(claim, address)| before[claim.as_str()] != **address);
     new.into_iter().find_map(|(key, text)| {
         let why = why_not(memory, seen, pool, key, text.as_str().unwrap_or_default())?;
@@ -149,15 +149,15 @@ pub(super) fn i15_reserved_first(memory: &Memory, seen: &Seen<'_>) -> Option<Str
     if seen.old.is_some() {
         return None;
     }
-    let (path, address) = place(seen.what, seen.new())?;
+    let (path, address) = place(seen.what, seen.after())?;
     let (claim, kind, claims) = match seen.what {
-        What::Address => (text(seen.new(), &["spec", "claim", "name"]), "IPClaim", What::Claim),
-        _ => (text(seen.new(), &["spec", "claimRef", "name"]), "IPAddressClaim", What::CapiClaim),
+        What::Address => (text(seen.after(), &["spec", "claim", "name"]), "IPClaim", What::Claim),
+        _ => (text(seen.after(), &["spec", "claimRef", "name"]), "IPAddressClaim", What::CapiClaim),
     };
     // A create cannot insist on a version: one of a replica that stood still arrives after its claim is gone. The name of the address is
     // what makes it harmless (I20, I24), and that nothing of it is left is looked at at rest (I4).
     let known = memory.get(claims, &super::seen::path(seen.namespace(), claim));
-    if owner(seen.new(), kind).is_some_and(|(_, id)| known.is_none_or(|claim| uid(claim) != id)) {
+    if owner(seen.after(), kind).is_some_and(|(_, id)| known.is_none_or(|claim| uid(claim) != id)) {
         return None;
     }
     let pool = memory.get(What::Pool, &path).map_or(&Value::Null, |pool| pool);

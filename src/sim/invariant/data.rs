@@ -6,7 +6,7 @@ use super::view::{is_leaving, owner, text};
 
 /// An index of a template belongs to one Metal3Data.
 pub(super) fn i3_one_index(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let index = index_of(seen.new())?;
+    let index = index_of(seen.after())?;
     let other = memory.at_index(&index).find(|data| **data != seen.path)?;
     Some(format!("index {} of {} belongs to {other} and to {}", index.1, index.0, seen.path))
 }
@@ -15,10 +15,10 @@ pub(super) fn i3_one_index(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
 /// only one may become ready, the one that the claim does not name may not, and at rest there is one (`i3_one_data_left`).
 pub(super) fn i3_one_data(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
     let ready = |data: &serde_json::Value| data["status"]["ready"] == true;
-    if ready(seen.old()) || !ready(seen.new()) {
+    if ready(seen.before()) || !ready(seen.after()) {
         return None;
     }
-    let (name, uid) = owner(seen.new(), "Metal3DataClaim")?;
+    let (name, uid) = owner(seen.after(), "Metal3DataClaim")?;
     let claim = memory.same(What::DataClaim, &seen.sibling(name), uid)?;
     let named = text(claim, &["status", "renderedData", "name"]);
     if !named.is_empty() && seen.sibling(named) != seen.path {
@@ -32,7 +32,7 @@ pub(super) fn i3_one_data(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
 
 /// A Secret is rendered once, by whoever owns it, and the same sources give the same content. Nobody's Secret is changed or deleted.
 pub(super) fn i14_rendered_once(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     let path = &seen.path;
     if seen.new.is_none() {
         return Some(format!("{path} was deleted"));

@@ -15,7 +15,7 @@ pub(super) fn i11_undone_first(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
 }
 
 fn left_behind(memory: &Memory, seen: &Seen<'_>, taken: &str) -> Option<String> {
-    let object = seen.old();
+    let object = seen.before();
     match (seen.what, taken) {
         (What::Machine, finalizer::MACHINE) => of_machine(memory, seen, object),
         (What::DataClaim, finalizer::MACHINE) => of_claim_in_use(memory, seen, object),

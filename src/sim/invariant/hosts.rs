@@ -14,11 +14,11 @@ const DISK: [&str; 5] = ["image", "customDeploy", "userData", "metaData", "netwo
 
 /// A host goes from one machine to another only by way of a release, and is not taken from a machine that lives.
 pub(super) fn i1_one_consumer(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (before, after) = (at(seen.old(), &["spec", "consumerRef"]), at(seen.new(), &["spec", "consumerRef"]));
+    let (before, after) = (at(seen.before(), &["spec", "consumerRef"]), at(seen.after(), &["spec", "consumerRef"]));
     if before == after || before.is_null() {
         return None;
     }
-    let (from, to) = (holder(seen.old()), holder(seen.new()));
+    let (from, to) = (holder(seen.before()), holder(seen.after()));
     if from == to && from.is_some() {
         return None; // the same machine in another version
     }
@@ -35,14 +35,14 @@ pub(super) fn i1_one_consumer(memory: &Memory, seen: &Seen<'_>) -> Option<String
 
 /// What a host runs is decided by the machine that holds it, and by no other: one that goes for it gives, one that leaves takes.
 pub(super) fn i7_exact_consumer(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (&seen.old()["spec"], &seen.new()["spec"]);
+    let (old, new) = (&seen.before()["spec"], &seen.after()["spec"]);
     let changed = |field: &&str| old[*field] != new[*field];
     let disk: Vec<&str> = DISK.into_iter().filter(changed).collect();
     if disk.is_empty() && !changed(&"online") {
         return None;
     }
     let host = &seen.path;
-    let Some(path) = holder(seen.new()) else {
+    let Some(path) = holder(seen.after()) else {
         return Some(format!("{host} has no machine and was given {}", new["image"]));
     };
     if path.split('/').next() != Some(seen.namespace()) {
@@ -69,8 +69,8 @@ pub(super) fn i7_exact_consumer(memory: &Memory, seen: &Seen<'_>) -> Option<Stri
 
 /// A machine has one host at most.
 pub(super) fn i8_one_host(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let machine = holder(seen.new())?;
-    if holder(seen.old()).as_ref() == Some(&machine) {
+    let machine = holder(seen.after())?;
+    if holder(seen.before()).as_ref() == Some(&machine) {
         return None;
     }
     let other = memory.held_by(&machine).find(|host| **host != seen.path)?;
@@ -80,8 +80,8 @@ pub(super) fn i8_one_host(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
 /// A host is claimed only by a machine that lives and said so before, and only while it is free, well, available and selected.
 /// A machine that had it before may have back what somebody took from it.
 pub(super) fn i9_claimable(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let path = holder(seen.new())?;
-    let host = seen.old();
+    let path = holder(seen.after())?;
+    let host = seen.before();
     if holder(host).as_ref() == Some(&path) {
         return None;
     }
@@ -115,8 +115,7 @@ fn why_not(memory: &Memory, machine: &Value, host: &Value) -> Option<&'static st
     let unwell = [annotation::UNHEALTHY, annotation::UNHEALTHY_OLD];
     if is_leaving(host) {
         Some("although it is being deleted")
-    } else if !consumer.is_null() && !(is_cluster(consumer) && text(consumer, &["name"]) == cluster && !kept.is_empty())
-    {
+    } else if !(consumer.is_null() || kept_by(consumer, cluster) && !kept.is_empty()) {
         Some("although somebody has it")
     } else if !kept.is_empty() && !reuse_values(memory, machine).iter().any(|value| value == kept) {
         Some("although it is kept for another owner")
@@ -137,6 +136,10 @@ fn why_not(memory: &Memory, machine: &Value, host: &Value) -> Option<&'static st
     } else {
         None
     }
+}
+
+fn kept_by(consumer: &Value, cluster: &str) -> bool {
+    is_cluster(consumer) && text(consumer, &["name"]) == cluster
 }
 
 fn is_cluster(consumer: &Value) -> bool {
@@ -184,7 +187,7 @@ fn is_selected(machine: &Value, host: &Value) -> bool {
 
 /// Finalizer, claim and data are stored before a host is given an image; a host that has one, or whose machine ran, gets no other.
 pub(super) fn i10_durable_first(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     let given: Vec<&str> = DISK
         .into_iter()
         .filter(|field| !new["spec"][*field].is_null() && old["spec"][*field] != new["spec"][*field])

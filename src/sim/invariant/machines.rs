@@ -8,7 +8,7 @@ use super::view::{is_leaving, label, provider_id, text, uid};
 
 /// A providerID is given once, to one machine, names its host, and is the Node's.
 pub(super) fn i12_one_provider_id(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (before, after) = (provider_id(seen.old()), provider_id(seen.new()));
+    let (before, after) = (provider_id(seen.before()), provider_id(seen.after()));
     if before == after || seen.new.is_none() {
         return None;
     }
@@ -41,7 +41,7 @@ pub(super) fn i12_one_provider_id(memory: &Memory, seen: &Seen<'_>) -> Option<St
 
 /// What a machine or a cluster has reached it does not lose, and no status is of a generation that is older than the one before.
 pub(super) fn i13_never_back(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     if seen.old.is_none() || seen.new.is_none() {
         return None;
     }

@@ -37,7 +37,7 @@ static SPELLINGS: LazyLock<[String; 4]> = LazyLock::new(|| {
 
 /// What is in a Secret is nowhere else.
 pub(super) fn i5_no_secret_content(_: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let tells = contains_secret(seen.new());
+    let tells = contains_secret(seen.after());
     tells.then(|| format!("{} {} contains what is in a Secret", seen.resource, seen.path))
 }
 
@@ -53,7 +53,7 @@ fn contains_secret(value: &Value) -> bool {
 /// What is paused is left alone: what carries the annotation, at once; what belongs to a paused Cluster, once everybody knows of it.
 /// And nobody's pause is lifted but our own.
 pub(super) fn i17_paused_is_quiet(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     if seen.new.is_some() && is_annotated(old, annotation::PAUSED) && !is_annotated(new, annotation::PAUSED) {
         return Some(format!("the pause of {} was lifted", seen.path));
     }
@@ -95,7 +95,7 @@ pub(super) fn i18_only_our_own(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
     if seen.old.is_none() || seen.new.is_none() {
         return None;
     }
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     let changed = |what: &str| Some(format!("{what} of {} {} was changed", seen.resource, seen.path));
     let keys = [("label", "labels", &LABELS[..]), ("annotation", "annotations", &ANNOTATIONS[..])];
     for (what, part, ours) in keys {
@@ -159,7 +159,7 @@ fn fields(what: What) -> &'static [&'static str] {
 
 /// A deleted object that its owner still wants.
 fn wanted(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let object = seen.old();
+    let object = seen.before();
     let (what, kind) = match seen.what {
         What::Data => (What::DataClaim, "Metal3DataClaim"),
         What::DataClaim => (What::Machine, "Metal3Machine"),
@@ -190,7 +190,7 @@ fn differing<'a>(one: &'a Value, other: &'a Value) -> impl Iterator<Item = &'a s
 
 /// No reference that is written leads into another namespace.
 pub(super) fn i19_own_namespace(_: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     let own = seen.namespace();
     let foreign = references(seen.what).iter().find(|path| {
         let namespace = text(new, path);
@@ -237,7 +237,7 @@ fn references(what: What) -> &'static [&'static [&'static str]] {
 
 /// Writes that decide something hold only for the state they were decided on, and what is created has a name that says what it is.
 pub(super) fn i20_fenced(_: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let (old, new) = (seen.old(), seen.new());
+    let (old, new) = (seen.before(), seen.after());
     if seen.old.is_none() {
         let by_chance = seen.verb == Verb::Create && new["metadata"]["generateName"].is_string();
         return by_chance.then(|| format!("{} was created under a name of chance", seen.path));
@@ -262,7 +262,7 @@ pub(super) fn i20_fenced(_: &Memory, seen: &Seen<'_>) -> Option<String> {
 
 /// No write changes nothing but times.
 pub(super) fn i22_no_idle_write(_: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let idle = seen.old.is_some() && seen.new.is_some() && same(seen.old(), seen.new());
+    let idle = seen.old.is_some() && seen.new.is_some() && same(seen.before(), seen.after());
     idle.then(|| format!("{} {} was written, and nothing is new but times", seen.resource, seen.path))
 }
 
@@ -292,10 +292,7 @@ pub(super) fn i22_no_busy_loop(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
 
 /// An event says about what it is and why, in the namespace of what it is about.
 pub(super) fn i30_told(_: &Memory, seen: &Seen<'_>) -> Option<String> {
-    let event = seen.new();
-    if seen.new.is_none() {
-        return None;
-    }
+    let event = seen.new?;
     let about = if event["regarding"].is_null() { &event["involvedObject"] } else { &event["regarding"] };
     let namespace = text(about, &["namespace"]);
     let elsewhere = !namespace.is_empty() && namespace != seen.namespace();

@@ -101,7 +101,7 @@ impl Memory {
 
     /// What this write makes history.
     fn remember(&mut self, seen: &Seen<'_>) {
-        let (old, new) = (seen.old(), seen.new());
+        let (old, new) = (seen.before(), seen.after());
         let key = || (seen.what, seen.path.clone());
         if seen.who == Who::Other {
             let finalizers = |object| super::view::finalizers(object).filter(|name| is_ours(name)).count();
@@ -137,7 +137,7 @@ impl Memory {
     }
 
     fn mark(&mut self, seen: &Seen<'_>) {
-        let (old, new) = (seen.old(), seen.new());
+        let (old, new) = (seen.before(), seen.after());
         if new.is_null() {
             self.marks.remove(&(seen.what, seen.path.clone()));
             return;

@@ -174,12 +174,12 @@ impl<'a> Seen<'a> {
     }
 
     /// The object as it was; null for one that is new.
-    pub(super) fn old(&self) -> &'a Value {
+    pub(super) fn before(&self) -> &'a Value {
         self.old.map_or(&Value::Null, |object| object)
     }
 
     /// The object as it is; null for one that is gone.
-    pub(super) fn new(&self) -> &'a Value {
+    pub(super) fn after(&self) -> &'a Value {
         self.new.map_or(&Value::Null, |object| object)
     }
 
@@ -199,8 +199,8 @@ impl<'a> Seen<'a> {
 
     /// The finalizers that this write took away.
     pub(super) fn finalizers_taken(&self) -> impl Iterator<Item = &'a str> {
-        let new = self.new();
-        super::view::finalizers(self.old()).filter(move |name| !super::view::has_finalizer(new, name))
+        let new = self.after();
+        super::view::finalizers(self.before()).filter(move |name| !super::view::has_finalizer(new, name))
     }
 }
 

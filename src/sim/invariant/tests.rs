@@ -994,7 +994,9 @@ fn i22_a_write_says_something_new() {
 #[test]
 fn i22_nobody_writes_for_ever() {
     let flap = |scene: &mut Scene, turn: usize| {
-        scene.change(Who::Infra, What::Machine, "m1", |machine| machine["status"]["ready"] = (turn % 2 == 0).into());
+        scene.change(Who::Infra, What::Machine, "m1", |machine| {
+            machine["status"]["ready"] = turn.is_multiple_of(2).into()
+        });
     };
     let mut scene = running();
     (0..20).for_each(|turn| flap(&mut scene, turn));
