@@ -146,27 +146,33 @@ pub(super) enum Target {
 
 /// The query of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query(BTreeMap<String, String>);
+pub(super) struct Query {
+    pairs: BTreeMap<String, String>,
+    /// Who the client says it is, for who does not name its field manager.
+    agent: String,
+}
 
 impl Query {
     fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(
-            pairs
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decoded(key), decoded(value))
-                })
-                .collect(),
-        )
+        let pairs = pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(key), decoded(value))
+        });
+        Self { pairs: pairs.collect(), agent: String::new() }
+    }
+
+    /// The name under which fields are owned.
+    pub(super) fn manager(&self) -> &str {
+        if self.has("fieldManager") { self.text("fieldManager") } else { &self.agent }
     }
 
     pub(super) fn text(&self, key: &str) -> &str {
-        self.0.get(key).map(String::as_str).unwrap_or_default()
+        self.pairs.get(key).map(String::as_str).unwrap_or_default()
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        self.pairs.contains_key(key)
     }
 
     pub(super) fn flag(&self, key: &str) -> bool {
@@ -219,7 +225,9 @@ impl Form {
 }
 
 pub(super) fn parse(parts: &Parts, user: &User, number: u64) -> Result<(Target, Query), Refusal> {
-    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let mut query = Query::parse(parts.uri.query().unwrap_or_default());
+    let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    query.agent = agent.split('/').next().unwrap_or_default().to_owned();
     let path: Vec<String> = parts.uri.path().trim_matches('/').split('/').map(decoded).collect();
     let segments: Vec<&str> = path.iter().map(String::as_str).collect();
     let (group, version, rest): (&str, &str, &[&str]) = match segments.as_slice() {

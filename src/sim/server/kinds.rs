@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::builtin::{BUILT_IN, BuiltIn};
 use super::names::NameRule;
-use super::schema::Schema;
+use super::schema::{ListType, Schema};
 use super::status::Named;
 
 /// One kind in all its versions.
@@ -144,7 +144,7 @@ impl Kind {
                 deprecated: false,
                 status: built_in.status,
                 selectable: built_in.selectable.iter().map(|&field| field.to_owned()).collect(),
-                schema: Schema::open(),
+                schema: merged(built_in.plural),
             }],
             stored: 0,
             class: Class::BuiltIn(built_in),
@@ -195,6 +195,33 @@ impl Kind {
             versions,
         })
     }
+}
+
+/// How server-side apply takes the parts of a built-in kind that are not simply maps, values and lists of one owner.
+fn merged(plural: &str) -> Schema {
+    let by = |keys: &[&str]| Schema {
+        list: ListType::Map(keys.iter().map(|&key| key.to_owned()).collect()),
+        items: Some(Box::default()),
+        ..Schema::default()
+    };
+    let within =
+        |schema: Schema, name: &str| Schema { properties: [(name.to_owned(), schema)].into(), ..Schema::default() };
+    let properties = match plural {
+        "nodes" => {
+            let status = [("conditions", by(&["type"])), ("addresses", by(&["type"]))];
+            let status = status.map(|(name, schema)| (name.to_owned(), schema)).into();
+            vec![("status", Schema { properties: status, ..Schema::default() })]
+        }
+        "namespaces" => vec![("status", within(by(&["type"]), "conditions"))],
+        "serviceaccounts" => vec![("secrets", by(&["name"]))],
+        "mutatingwebhookconfigurations" | "validatingwebhookconfigurations" => vec![("webhooks", by(&["name"]))],
+        "rolebindings" | "clusterrolebindings" => {
+            vec![("roleRef", Schema { atomic_map: true, ..Schema::default() })]
+        }
+        _ => Vec::new(),
+    };
+    let properties = properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect();
+    Schema { properties, ..Schema::open() }
 }
 
 fn id(plural: &str, group: &str) -> Arc<str> {

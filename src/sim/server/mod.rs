@@ -12,12 +12,12 @@
 //! sent into form, `write`, `delete`, `read` and `watch` carry it out, `admission` asks webhooks, `rbac` says no.
 //!
 //! Missing on purpose or for now:
-//! - server-side apply (answered with 415) and managed fields, which are dropped on arrival; tables, protobuf, YAML and CBOR bodies
+//! - managed fields that a client sends: they are dropped on arrival; tables, protobuf, YAML (but for applies) and CBOR bodies
 //! - schemas with `oneOf`, `anyOf`, `allOf`, `not`, `multipleOf`, embedded resources or CEL rules are refused when they are defined; defaults are put in
 //!   when an object is written, not when it is read
 //! - `fieldValidation=Strict` of patches, the warnings about unknown fields, deprecated versions and odd finalizers
 //! - strategic merge patches of lists other than metadata's and those of Nodes; `$retainKeys` and `$setElementOrder` are ignored
-//! - selectors of webhook configurations, `matchConditions`, reinvocation, admission of deletes and of subresources
+//! - `matchConditions` and reinvocation of webhooks; nobody is asked when the collector or the end of a namespace deletes
 //! - kinds of the core beyond what providers and their tests touch; `scale`, `finalize`, `token` and `approval` subresources; Pods, and with
 //!   them deletes that wait for a grace period
 //! - authentication: a client is who it says it is, and administrators may impersonate; access reviews; aggregated ClusterRoles
@@ -34,6 +34,8 @@ mod discovery;
 mod gc;
 mod install;
 mod kinds;
+mod listen;
+mod managed;
 mod meta;
 mod names;
 mod object;
@@ -83,11 +85,14 @@ pub struct Options {
     pub history: usize,
     /// Keep the trace as text, not only its hash.
     pub keep_trace: bool,
+    /// Who owns a field is counted from an object's creation on, as in every real cluster, and not only from its first apply on. Costs
+    /// time and memory at every write.
+    pub track_on_create: bool,
 }
 
 impl Options {
     pub fn new(seed: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { seed, clock, hooks: Arc::new(NoHooks), history: 100_000, keep_trace: false }
+        Self { seed, clock, hooks: Arc::new(NoHooks), history: 100_000, keep_trace: false, track_on_create: false }
     }
 }
 
@@ -114,6 +119,7 @@ struct Shared {
     world: Mutex<World>,
     clock: Arc<dyn Clock>,
     hooks: Arc<dyn Hooks>,
+    track_on_create: bool,
     seam: RwLock<Arc<dyn Seam>>,
     observers: Mutex<Vec<Observer>>,
     /// Wakes the watches of a kind in the order in which they wait: tokio's other channels wake in an order of chance.
@@ -144,7 +150,7 @@ pub struct Backup {
 impl Server {
     /// With the namespaces that every cluster has.
     pub fn new(options: Options) -> Self {
-        let Options { seed, clock, hooks, history, keep_trace } = options;
+        let Options { seed, clock, hooks, history, keep_trace, track_on_create } = options;
         let world = World {
             store: Store::new(history),
             kinds: Kinds::default(),
@@ -159,6 +165,7 @@ impl Server {
             world: Mutex::new(world),
             clock,
             hooks,
+            track_on_create,
             seam: RwLock::new(Arc::new(Calm)),
             observers: Mutex::default(),
             news: Mutex::default(),

@@ -17,12 +17,13 @@ pub(super) enum Patch {
     Json(json_patch::Patch),
     Merge(Value),
     Strategic(Value),
+    /// Server-side apply.
+    Apply(Value),
     /// A list of operations, one of which is none.
     Unfit,
 }
 
 impl Patch {
-    /// Server-side apply is not carried out yet, and says so as an unknown media type does.
     pub(super) fn read(content_type: &str, body: &[u8], view: &View) -> Result<Self, Refusal> {
         let content_type = content_type.split(';').next().unwrap_or_default().trim();
         let object = |body: &[u8]| -> Result<Value, Refusal> {
@@ -42,6 +43,12 @@ impl Patch {
             },
             MERGE => object(body).map(Self::Merge),
             STRATEGIC if view.built_in().is_some() => object(body).map(Self::Strategic),
+            APPLY => {
+                let text = String::from_utf8_lossy(body);
+                let stated: Value = serde_saphyr::from_str(&text)
+                    .map_err(|error| Refusal::bad_request(format!("error decoding YAML: {error}")))?;
+                Ok(Self::Apply(stated))
+            }
             _ if view.built_in().is_some() => {
                 let message = "415: Unsupported Media Type";
                 Err(Refusal::new(415, "UnsupportedMediaType", message).with_details(Map::new().into()))
@@ -53,7 +60,7 @@ impl Patch {
     /// What the patch insists on.
     pub(super) fn fence(&self) -> Fence {
         match self {
-            Self::Merge(patch) | Self::Strategic(patch) => Fence::of(patch),
+            Self::Merge(patch) | Self::Strategic(patch) | Self::Apply(patch) => Fence::of(patch),
             Self::Json(patch) => {
                 let tests = patch.0.iter().filter_map(|operation| match operation {
                     json_patch::PatchOperation::Test(test) => Some(test.path.as_str()),
@@ -74,7 +81,8 @@ impl Patch {
         match self {
             Self::Json(patch) => json_patch::patch(&mut object, patch).map_err(|_| Refusal::unfit_patch())?,
             Self::Unfit => return Err(Refusal::unfit_patch()),
-            Self::Merge(patch) => merge(&mut object, patch),
+            // An apply is merged where the owners of fields are known.
+            Self::Merge(patch) | Self::Apply(patch) => merge(&mut object, patch),
             Self::Strategic(patch) => strategic(&mut object, patch, "", view),
         }
         Ok(object)

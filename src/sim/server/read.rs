@@ -49,7 +49,7 @@ impl Shared {
         if view.is_stored() {
             return Ok(Shown::Stored(object));
         }
-        self.convert_one(Value::clone(&object), &view.stored(), view).await.map(Shown::Made)
+        self.convert_one(object.shown().into_owned(), &view.stored(), view).await.map(Shown::Made)
     }
 
     pub(super) async fn list(&self, call: &Call, view: &View, query: &Query, form: Form) -> Result<String, Refusal> {
@@ -60,7 +60,7 @@ impl Shared {
         let items: Vec<Bytes> = if as_stored {
             page.items.iter().map(|object| object.text(form).clone()).collect()
         } else {
-            let objects = page.items.iter().map(|object| Value::clone(object)).collect();
+            let objects = page.items.iter().map(|object| object.shown().into_owned()).collect();
             let objects = self.convert(objects, &view.stored(), view).await?;
             objects.iter().map(|object| item_text(view, form, object).into()).collect()
         };

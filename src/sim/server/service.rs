@@ -116,7 +116,7 @@ impl From<Refusal> for Done {
 }
 
 impl Shared {
-    async fn answer(
+    pub(super) async fn answer(
         self: &Arc<Self>,
         user: &User,
         parts: &http::request::Parts,

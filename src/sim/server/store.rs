@@ -4,6 +4,7 @@
 //! up to the compaction horizon; what is older has expired. Objects are shared by whoever has seen them, and whole tables by
 //! everything that began from the same backup, until one of them writes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, Deref};
 use std::sync::{Arc, OnceLock};
@@ -12,12 +13,14 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use super::call::Form;
+use super::managed::Managers;
 
 /// An object as it is stored. Its text is made once, for all who read it as it is.
 #[derive(Debug)]
 pub(super) struct Stored {
     value: Arc<Value>,
     revision: u64,
+    managers: Managers,
     whole: OnceLock<Bytes>,
     metadata: OnceLock<Bytes>,
 }
@@ -25,9 +28,10 @@ pub(super) struct Stored {
 pub(super) type Object = Arc<Stored>;
 
 impl Stored {
-    fn new(mut object: Value, revision: u64) -> Object {
+    fn new(mut object: Value, revision: u64, managers: Managers) -> Object {
         object["metadata"]["resourceVersion"] = revision.to_string().into();
-        Arc::new(Self { value: Arc::new(object), revision, whole: OnceLock::new(), metadata: OnceLock::new() })
+        let (whole, metadata) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { value: Arc::new(object), revision, managers, whole, metadata })
     }
 
     pub(super) fn value(&self) -> &Arc<Value> {
@@ -40,15 +44,33 @@ impl Stored {
 
     /// Under another revision, as a watch shows the end of an object.
     pub(super) fn at(&self, revision: u64) -> Object {
-        Self::new(Value::clone(&self.value), revision)
+        Self::new(Value::clone(&self.value), revision, self.managers.clone())
+    }
+
+    pub(super) fn managers(&self) -> &Managers {
+        &self.managers
     }
 
     pub(super) fn text(&self, form: Form) -> &Bytes {
         match form {
-            Form::Whole => self.whole.get_or_init(|| self.value.to_string().into()),
-            Form::Metadata => self.metadata.get_or_init(|| partial(&self.value).to_string().into()),
+            Form::Whole => self.whole.get_or_init(|| self.shown().to_string().into()),
+            Form::Metadata => self.metadata.get_or_init(|| partial(&self.shown()).to_string().into()),
         }
     }
+
+    /// With its managed fields, which are kept beside it.
+    pub(super) fn shown(&self) -> Cow<'_, Value> {
+        with_managers(&self.value, &self.managers)
+    }
+}
+
+pub(super) fn with_managers<'a>(object: &'a Value, managers: &Managers) -> Cow<'a, Value> {
+    if managers.is_empty() {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    object["metadata"]["managedFields"] = managers.json();
+    Cow::Owned(object)
 }
 
 /// `PartialObjectMetadata` of an object.
@@ -139,8 +161,14 @@ impl Store {
 
     /// Stores the object under the next revision.
     pub(super) fn put(&mut self, resource: &Arc<str>, path: &str, object: Value) -> Object {
+        let managers = self.get(resource, path).map(|there| there.managers.clone()).unwrap_or_default();
+        self.put_managed(resource, path, object, managers)
+    }
+
+    /// The same, with the owners of its fields.
+    pub(super) fn put_managed(&mut self, resource: &Arc<str>, path: &str, object: Value, managers: Managers) -> Object {
         self.revision += 1;
-        let new = Stored::new(object, self.revision);
+        let new = Stored::new(object, self.revision, managers);
         let objects = Arc::make_mut(&mut self.table_mut(resource).objects);
         let key: Arc<str> = match objects.get_key_value(path) {
             Some((key, _)) => key.clone(),

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use super::admission::Question;
 use super::call::{Call, Query};
 use super::kinds::{Class, Kind, View};
+use super::managed::{Managers, Who, Write};
 use super::names::NameRule;
 use super::object::{decode, path, settle_namespace, shape};
 use super::patch::Patch;
 use super::schema::{validate, validate_at};
 use super::status::{FieldError, Refusal};
-use super::store::Object;
+use super::store::{Object, with_managers};
 use super::{Shared, World, admission, meta, rbac};
 
 const NAME_TRIES: usize = 8;
@@ -53,7 +54,19 @@ impl Shared {
         call: &Call,
         view: &View,
         query: &Query,
+        object: Value,
+    ) -> Result<Written, Refusal> {
+        self.create_owned(call, view, query, object, None).await
+    }
+
+    /// As [`Self::create`], of what an apply states: then these own it.
+    async fn create_owned(
+        &self,
+        call: &Call,
+        view: &View,
+        query: &Query,
         mut object: Value,
+        appliers: Option<Managers>,
     ) -> Result<Written, Refusal> {
         if !call.subresource.is_empty() {
             return Err(Refusal::method_not_allowed());
@@ -69,6 +82,14 @@ impl Shared {
             self.born(&mut object, generated);
             let name = meta::name(&object).to_owned();
             self.namespace_lives(call, view, &name)?;
+            let managers = match &appliers {
+                Some(managers) => managers.clone(),
+                None if self.track_on_create => {
+                    let nothing = json!({"metadata": {}});
+                    Managers::default().updated(&self.as_write(call, view, query), &nothing, &object)
+                }
+                None => Managers::default(),
+            };
             let mut warnings = self.mutate(call, view, &mut object, None, query.dry_run()).await?;
             check_type(view, &object, &name)?;
             prepare_create(view, &mut object);
@@ -83,10 +104,10 @@ impl Shared {
             }
             let key = path(meta::namespace(&object), &name);
             let (stored, shown) = self.to_store(object, view).await?;
-            match self.store_new(call, view, query, &key, stored) {
+            match self.store_new(call, view, query, &key, (stored, managers.clone())) {
                 Ok(new) => {
                     let (object, revision) = match (new, shown) {
-                        (New::Dry(object), shown) => (Shown::Made(shown.unwrap_or(object)), None),
+                        (New::Dry(object), shown) => (made(shown.unwrap_or(object), &managers), None),
                         (New::Stored(new), shown) => (shown_as(&new, shown), Some(new.revision())),
                     };
                     return Ok(Written { object, created: true, revision, warnings });
@@ -132,7 +153,14 @@ impl Shared {
         }
     }
 
-    fn store_new(&self, call: &Call, view: &View, query: &Query, key: &str, object: Value) -> Result<New, Refusal> {
+    fn store_new(
+        &self,
+        call: &Call,
+        view: &View,
+        query: &Query,
+        key: &str,
+        (object, managers): (Value, Managers),
+    ) -> Result<New, Refusal> {
         let mut world = self.world.lock();
         let name = meta::name(&object).to_owned();
         if let Some(there) = world.store.get(&view.kind.id, key) {
@@ -146,7 +174,7 @@ impl Shared {
             return Ok(New::Dry(object));
         }
         let defined = define(view, &object)?;
-        let new = world.put(view, key, object);
+        let new = world.put_managed(view, key, object, managers);
         if let Some(kind) = defined {
             world.kinds.add(kind);
         }
@@ -176,6 +204,11 @@ impl Shared {
                 settle_namespace(call, &view.kind, &mut object)?;
                 Change::Whole(object)
             }
+            Change::Patch(Patch::Apply(mut stated)) => {
+                check_apply(call, view, query, &mut stated)?;
+                Change::Patch(Patch::Apply(stated))
+            }
+            Change::Patch(_) if query.has("force") => return Err(no_apply()),
             Change::Patch(patch) => Change::Patch(patch),
         };
         loop {
@@ -184,6 +217,21 @@ impl Shared {
                 return match change {
                     Change::Whole(object) if !on_status && creates_on_update(view) => {
                         Box::pin(self.create(call, view, query, without_version(object))).await
+                    }
+                    Change::Patch(Patch::Apply(stated)) if !on_status => {
+                        if !meta::uid(&stated).is_empty() {
+                            let why = format!(
+                                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                                meta::uid(&stated)
+                            );
+                            return Err(Refusal::conflict(view.kind.named(&call.name), &why));
+                        }
+                        let nothing = json!({"metadata": {}});
+                        let write = self.as_write(call, view, query);
+                        let (_, managers) = Managers::default().apply(&write, &nothing, &stated, true)?;
+                        let mut new = without_version(stated);
+                        decode(view, &mut new, query)?;
+                        Box::pin(self.create_owned(call, view, query, new, Some(managers))).await
                     }
                     Change::Whole(_) | Change::Patch(_) => Err(Refusal::not_found(view.kind.named(&call.name))),
                 };
@@ -206,7 +254,19 @@ impl Shared {
     ) -> Result<Option<Written>, Refusal> {
         let Attempt { call, view, query, on_status, .. } = *attempt;
         let named = view.kind.named(&call.name);
+        let write = self.as_write(call, view, query);
+        let mut applied = None;
         let mut new = match change {
+            Change::Patch(Patch::Apply(stated)) => {
+                let stated_uid = meta::uid(stated);
+                if !stated_uid.is_empty() && stated_uid != meta::uid(old) {
+                    return Err(Refusal::conflict(named, &other_uid(view, attempt.key, stated_uid, meta::uid(old))));
+                }
+                let (mut object, managers) = stored.managers().apply(&write, old, stated, query.flag("force"))?;
+                shape(view, &mut object).map_err(|why| unreadable_patch(&stated.to_string(), &why))?;
+                applied = Some(managers);
+                object
+            }
             Change::Whole(object) => {
                 let stated = meta::uid(object);
                 if !stated.is_empty() && stated != meta::uid(old) {
@@ -224,6 +284,11 @@ impl Shared {
                 object
             }
         };
+        let managers = match applied {
+            Some(managers) => managers,
+            None if stored.managers().is_empty() => Managers::default(),
+            None => stored.managers().updated(&write, old, &new),
+        };
         let mut warnings = self.mutate(call, view, &mut new, Some(old), query.dry_run()).await?;
         check_version(view, &call.name, &mut new, old)?;
         check_type(view, &new, &call.name)?;
@@ -240,11 +305,11 @@ impl Shared {
         if world.store.get(&view.kind.id, attempt.key).is_none_or(|now| !std::sync::Arc::ptr_eq(now, stored)) {
             return Ok(None);
         }
-        if to_store == ***stored {
+        if to_store == ***stored && managers == *stored.managers() {
             return Ok(Some(Written { object: shown_as(stored, shown), created: false, revision: None, warnings }));
         }
         if query.dry_run() {
-            let object = Shown::Made(shown.unwrap_or(to_store));
+            let object = made(shown.unwrap_or(to_store), &managers);
             return Ok(Some(Written { object, created: false, revision: None, warnings }));
         }
         if stands {
@@ -252,17 +317,28 @@ impl Shared {
             let last = world.remove(view, attempt.key);
             drop(world);
             let revision = self.announce(call, view, last.as_ref(), None);
-            let object = Shown::Made(shown.unwrap_or(to_store));
+            let object = made(shown.unwrap_or(to_store), &managers);
             return Ok(Some(Written { object, created: false, revision: Some(revision), warnings }));
         }
         let defined = define(view, &to_store)?;
-        let put = world.put(view, attempt.key, to_store);
+        let put = world.put_managed(view, attempt.key, to_store, managers);
         if let Some(kind) = defined {
             world.kinds.add(kind);
         }
         drop(world);
         let revision = self.announce(call, view, Some(stored), Some(&put));
         Ok(Some(Written { object: shown_as(&put, shown), created: false, revision: Some(revision), warnings }))
+    }
+
+    /// The write as those see it who count the owners of fields.
+    fn as_write<'a>(&self, call: &Call, view: &'a View, query: &Query) -> Write<'a> {
+        let who = Who {
+            name: query.manager().to_owned(),
+            api_version: view.api_version(),
+            subresource: call.subresource.clone(),
+            time: stamp(self.clock.now()),
+        };
+        Write { view, who, on_status: call.subresource == "status" }
     }
 
     /// The stored object in the version of a request.
@@ -290,13 +366,20 @@ enum New {
     Dry(Value),
 }
 
+fn made(object: Value, managers: &Managers) -> Shown {
+    match with_managers(&object, managers) {
+        Cow::Borrowed(_) => Shown::Made(object),
+        Cow::Owned(shown) => Shown::Made(shown),
+    }
+}
+
 /// An answer under the revision of what is stored.
 fn shown_as(stored: &Object, other_version: Option<Value>) -> Shown {
     match other_version {
         None => Shown::Stored(stored.clone()),
         Some(mut object) => {
             object["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
-            Shown::Made(object)
+            made(object, stored.managers())
         }
     }
 }
@@ -322,6 +405,11 @@ impl World {
     pub(super) fn put(&mut self, view: &View, key: &str, object: Value) -> Object {
         self.touched(view);
         self.store.put(&view.kind.id, key, object)
+    }
+
+    fn put_managed(&mut self, view: &View, key: &str, object: Value, managers: Managers) -> Object {
+        self.touched(view);
+        self.store.put_managed(&view.kind.id, key, object, managers)
     }
 
     pub(super) fn remove(&mut self, view: &View, key: &str) -> Option<Object> {
@@ -363,6 +451,42 @@ fn check_name(call: &Call, object: &Value) -> Result<(), Refusal> {
         return Err(Refusal::bad_request(why));
     }
     Ok(())
+}
+
+/// What has to be right about an apply before anything is looked up. It need not say in which namespace it is.
+fn check_apply(call: &Call, view: &View, query: &Query, stated: &mut Value) -> Result<(), Refusal> {
+    let options = super::status::Named { group: "meta.k8s.io", what: "PatchOptions", name: "" };
+    if query.text("fieldManager").is_empty() {
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Refusal::invalid(options, &[error]));
+    }
+    let text = |field: &str| stated[field].as_str().unwrap_or_default();
+    if !stated.is_object() || text("kind").is_empty() || text("apiVersion").is_empty() {
+        return Err(Refusal::bad_request("error decoding YAML: the object has no kind or apiVersion"));
+    }
+    if text("apiVersion") != view.api_version() || text("kind") != view.kind.kind {
+        let (version, kind) = (view.api_version(), &view.kind.kind);
+        let why = format!("the apply is of {} {}, the path of {version} {kind}", text("apiVersion"), text("kind"));
+        return Err(Refusal::bad_request(why));
+    }
+    if !meta::is_empty(&stated["metadata"]["managedFields"]) {
+        return Err(Refusal::bad_request("metadata.managedFields must be nil"));
+    }
+    if !stated["metadata"].is_object() {
+        stated["metadata"] = json!({});
+    }
+    if meta::name(stated).is_empty() {
+        meta::set(stated, "name", call.name.clone().into());
+    }
+    check_name(call, stated)?;
+    settle_namespace(call, &view.kind, stated)
+}
+
+/// Only an apply can be forced.
+fn no_apply() -> Refusal {
+    let options = super::status::Named { group: "meta.k8s.io", what: "PatchOptions", name: "" };
+    let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+    Refusal::invalid(options, &[error])
 }
 
 /// In the words of the storage, which keeps this precondition.

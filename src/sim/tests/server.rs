@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use capm3_runtime::{Change, Hub, HubOptions, Key, Preconditions, Reader, Tasks, WatchOptions, WriteError, Writer};
 use capm3_sim::server::{
-    Call, EventFate, Fate, Options, Outcome, Passing, Refusal, Routers, Seam, Server, User, Verb, VirtualClock,
-    cluster_api, hosts, providers,
+    Call, EventFate, Fate, Hooks, Options, Outcome, Passing, Refusal, Right, Rights, Routers, Seam, Server, Service,
+    User, Verb, VirtualClock, cluster_api, hosts, providers,
 };
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -385,7 +387,7 @@ async fn everything_that_is_installed_is_understood() {
     assert_eq!(kinds["infrastructure.cluster.x-k8s.io"], 9);
     assert_eq!(kinds["ipam.metal3.io"], 3);
     assert_eq!(kinds["metal3.io"], 3);
-    assert_eq!(kinds.len(), 6);
+    assert_eq!(kinds.len(), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -403,4 +405,141 @@ async fn a_server_from_a_backup_gives_no_uid_again() {
     let all: Vec<_> = again.resources().iter().flat_map(|resource| again.all(resource)).collect();
     let uids: std::collections::BTreeSet<_> = all.iter().map(|object| uid(object)).collect();
     assert_eq!(uids.len(), all.len());
+}
+
+/// Is asked about everything, remembers what, and refuses deletes of what is kept.
+#[derive(Default)]
+struct Keeper(Mutex<Vec<String>>);
+
+impl Hooks for Keeper {
+    fn call<'a>(&'a self, service: &'a Service, review: Value) -> BoxFuture<'a, Result<Value, String>> {
+        let request = &review["request"];
+        let (operation, name) = (request["operation"].as_str().unwrap(), request["name"].as_str().unwrap());
+        self.0.lock().push(format!("{} {operation} {name}", service.path));
+        assert_eq!(request["object"].is_null(), operation == "DELETE");
+        assert_eq!(request["oldObject"].is_null(), operation == "CREATE");
+        let allowed = operation != "DELETE" || name != "kept";
+        let response =
+            json!({"allowed": allowed, "uid": request["uid"], "status": {"code": 403, "message": "it is kept"}});
+        Box::pin(std::future::ready(Ok(json!({"response": response}))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_are_asked_about_what_their_rules_and_selectors_name() {
+    let clock = VirtualClock::starting_at("2026-08-01T00:00:00Z".parse().unwrap());
+    let keeper = Arc::new(Keeper::default());
+    let server = Server::new(Options { hooks: keeper.clone(), ..Options::new(1, Arc::new(clock)) });
+    let webhook = |name: &str, operations: Value, more: Value| {
+        let mut webhook = json!({
+            "name": format!("{name}.example.com"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"service": {"namespace": "default", "name": "keeper", "path": format!("/{name}")}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": operations}],
+        });
+        more.as_object().unwrap().iter().for_each(|(key, value)| webhook[key] = value.clone());
+        webhook
+    };
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "keeper"},
+        "webhooks": [
+            webhook("deletes", json!(["DELETE"]), json!({})),
+            webhook("here", json!(["CREATE"]), json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}})),
+            webhook("there", json!(["*"]), json!({"namespaceSelector": {"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["default"]},
+            ]}})),
+            webhook("red", json!(["CREATE", "UPDATE"]), json!({"objectSelector": {"matchLabels": {"color": "red"}}})),
+        ],
+    });
+    server.install([configuration]).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(User::admin()), "default");
+    let asked = |expected: &[&str]| assert_eq!(std::mem::take(&mut *keeper.0.lock()), expected);
+    for name in ["kept", "loose"] {
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await.unwrap();
+    }
+    asked(&["/here CREATE kept", "/here CREATE loose"]);
+    let paint = |color: Value| Patch::Merge(json!({"metadata": {"labels": {"color": color}}}));
+    maps.patch("loose", &PatchParams::default(), &paint("red".into())).await.unwrap();
+    maps.patch("loose", &PatchParams::default(), &paint(Value::Null)).await.unwrap(); // it was red
+    asked(&["/red UPDATE loose", "/red UPDATE loose"]);
+    let kube::Error::Api(status) = maps.delete("kept", &DeleteParams::default()).await.unwrap_err() else { panic!() };
+    assert_eq!(
+        (status.code, status.message.as_str()),
+        (403, "admission webhook \"deletes.example.com\" denied the request: it is kept")
+    );
+    maps.delete("loose", &DeleteParams::default()).await.unwrap();
+    asked(&["/deletes DELETE kept", "/deletes DELETE loose"]);
+    assert!(server.get("configmaps", "default", "kept").is_some());
+    assert!(server.get("configmaps", "default", "loose").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_are_held_against_what_their_owners_did() {
+    let server = server().await;
+    server.install(providers().unwrap()).await.unwrap();
+    const MANAGER: &str = "system:serviceaccount:capm3-system:capm3-manager";
+    let manager = server.client(User::service_account("capm3-system", "capm3-manager"));
+    let secrets: Api<Secret> = Api::namespaced(manager, NS);
+    secrets.get_opt("x").await.unwrap();
+    secrets.get_opt("y").await.unwrap();
+    secrets.list(&ListParams::default()).await.unwrap_err();
+    let mut rights = server.rights().remove(MANAGER).unwrap();
+    let of_secrets = |all: &mut dyn Iterator<Item = &Right>| -> Vec<String> {
+        all.filter(|right| right.resource == "secrets" && right.names.is_empty()).map(ToString::to_string).collect()
+    };
+    let used = |rights: &Rights| -> Vec<(String, u64)> {
+        let used = rights.used.iter().filter(|(_, times)| **times > 0);
+        used.map(|(right, times)| (right.to_string(), *times)).collect()
+    };
+    assert_eq!(used(&rights), [("get secrets".to_owned(), 2)]);
+    assert_eq!(of_secrets(&mut rights.missing.keys()), ["list secrets in ns"]);
+    assert!(of_secrets(&mut rights.unused()).contains(&"create secrets".to_owned()));
+    // What was counted outlives a change of the roles, and runs add up.
+    server.install([json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "other"}, "rules": [],
+    })])
+    .await
+    .unwrap();
+    secrets.get_opt("z").await.unwrap();
+    rights.merge(&server.rights()[MANAGER]);
+    assert_eq!(used(&rights), [("get secrets".to_owned(), 5)]);
+    assert!(server.rights()["system:serviceaccount:metal3-ipam-system:ipam-manager"].unused().count() > 0);
+}
+
+#[tokio::test]
+async fn the_same_server_answers_over_the_wire() {
+    let server = server().await;
+    server.install(providers().unwrap()).await.unwrap();
+    let tasks = Tasks::new();
+    let address = server.listen(([127, 0, 0, 1], 0).into(), &tasks).await.unwrap();
+    let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    let maps: Api<ConfigMap> = Api::namespaced(kube::Client::try_from(config.clone()).unwrap(), NS);
+    maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    let mut events = Box::pin(maps.watch(&WatchParams::default(), "0").await.unwrap());
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        match timeout(Duration::from_secs(120), events.next()).await.unwrap().unwrap().unwrap() {
+            WatchEvent::Added(map) => seen.push(("added", map.metadata.name.unwrap())),
+            WatchEvent::Deleted(map) => seen.push(("deleted", map.metadata.name.unwrap())),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen, [("added", "a".to_owned()), ("deleted", "a".to_owned())]);
+    assert!(server.get("configmaps", NS, "a").is_none());
+
+    // A token says who asks; a connection that breaks is no answer.
+    let account = "system:serviceaccount:capm3-system:capm3-manager";
+    let auth_info =
+        kube::config::AuthInfo { token: Some(account.to_owned().into()), ..kube::config::AuthInfo::default() };
+    let mut config = config;
+    config.auth_info = auth_info;
+    let manager = kube::Client::try_from(config).unwrap();
+    let secrets: Api<Secret> = Api::namespaced(manager, NS);
+    let kube::Error::Api(status) = secrets.list(&ListParams::default()).await.unwrap_err() else { panic!() };
+    assert_eq!(status.code, 403);
+    server.set_seam(Arc::new(Once { fate: Mutex::new(Some(Fate::Break)), after: true }));
+    assert!(!matches!(maps.create(&PostParams::default(), &map("b")).await, Ok(_) | Err(kube::Error::Api(_))));
+    assert!(server.get("configmaps", NS, "b").is_some());
+    tasks.stop();
 }

@@ -64,6 +64,8 @@ pub(super) struct Schema {
     pub minimum: Option<Limit>,
     pub maximum: Option<Limit>,
     pub list: ListType,
+    /// A map that has one owner.
+    pub atomic_map: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,6 +180,7 @@ impl Schema {
             minimum: limit("minimum", "exclusiveMinimum"),
             maximum: limit("maximum", "exclusiveMaximum"),
             list,
+            atomic_map: fields.get("x-kubernetes-map-type").is_some_and(|kind| kind == "atomic"),
         })
     }
 }

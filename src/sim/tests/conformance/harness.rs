@@ -138,7 +138,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn simulated(seed: u64) -> Self {
         let clock = VirtualClock::starting_at("2026-08-01T00:00:00Z".parse().unwrap());
-        let server = Server::new(Options::new(seed, Arc::new(clock)));
+        let server = Server::new(Options { track_on_create: true, ..Options::new(seed, Arc::new(clock)) });
         let site = Self { client: server.client(User::admin()), run: "sim".into() };
         site.define().await;
         server.compact(); // the real server has forgotten its first versions too
@@ -189,6 +189,7 @@ impl Site {
             Some(user) => request.header("impersonate-user", user),
             None => request,
         };
+        let request = request.header("user-agent", "capm3");
         let request = request.header("content-type", step.content_type).body(Body::from(body.into_bytes())).unwrap();
         let answer = self.client.send(request).await.unwrap();
         let code = answer.status().as_u16();
@@ -210,7 +211,8 @@ impl Site {
 
     /// The answers, without what differs from run to run.
     pub(crate) async fn run(&self, case: &Case) -> Vec<String> {
-        let mut normal = Normal::new(&self.namespace(case));
+        let owned = case.name.starts_with("apply_") || case.name.starts_with("updates_");
+        let mut normal = Normal::new(&self.namespace(case), owned);
         self.run_raw(case).await.iter().map(|(code, body)| normal.line(*code, body)).collect()
     }
 

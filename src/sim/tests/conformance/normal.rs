@@ -31,11 +31,13 @@ pub(crate) struct Normal {
     namespace: String,
     uids: Vec<String>,
     versions: Vec<String>,
+    /// Whether the owners of fields are looked at.
+    owned: bool,
 }
 
 impl Normal {
-    pub(crate) fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), uids: Vec::new(), versions: Vec::new() }
+    pub(crate) fn new(namespace: &str, owned: bool) -> Self {
+        Self { namespace: namespace.to_owned(), uids: Vec::new(), versions: Vec::new(), owned }
     }
 
     /// One line for one answer; a watch is the list of its events.
@@ -83,7 +85,14 @@ impl Normal {
     }
 
     fn metadata(&mut self, metadata: &mut Map<String, Value>, list: bool) {
-        metadata.remove("managedFields");
+        match metadata.get_mut("managedFields").and_then(Value::as_array_mut) {
+            // In an order of their own: the server goes by their times, which may be the same or not.
+            Some(managers) if self.owned => managers.sort_by_key(|one| {
+                let text = |field: &str| one[field].as_str().unwrap_or_default().to_owned();
+                ["operation", "manager", "apiVersion", "subresource"].map(text)
+            }),
+            _ => _ = metadata.remove("managedFields"),
+        }
         if let Some(token) = metadata.get_mut("continue")
             && *token != ""
         {

@@ -1,5 +1,6 @@
 //! The cases, by what they are about.
 
+mod apply;
 mod create;
 mod delete;
 mod discovery;
@@ -26,6 +27,7 @@ pub(crate) const GRIDS: &str = "/apis/conformance.example.com/v1/grids";
 
 pub(crate) fn all() -> Vec<Case> {
     let all = [
+        apply::cases(),
         create::cases(),
         delete::cases(),
         discovery::cases(),
