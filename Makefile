@@ -1,6 +1,6 @@
 # Thin on purpose: each line is a command a person could type.
 
-.PHONY: demo demo-shell demo-down test test-all tests unit lint deny sim bench mutants generate image tools bed able
+.PHONY: demo demo-shell demo-down test test-all tests unit lint deny sim simulator proof bench mutants generate image tools bed able
 
 BED = $${CARGO_TARGET_DIR:-target}/release/bed
 
@@ -48,8 +48,14 @@ deny: ## Licences, bans and sources of every dependency.
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny@0.20.2"; exit 1; }
 	cargo deny --locked check bans licenses sources
 
-sim: ## The simulator's own tests: host operator, API server, its recorded conformance.
+sim: simulator proof ## The simulator's own tests, then the proof machine.
+
+simulator: ## The simulator's own tests: host operator, API server, its recorded conformance, a part of both runners.
 	cargo test --package capm3-sim
+
+# Counted, not timed. A machine that is too slow for that gets less by SIM='--seconds 900', and is told so.
+proof: ## Both runners of the proof machine whole: every single fault of every scenario, and 100 000 seeds (release build).
+	cargo run --release --quiet --package capm3-sim --features planted --example prove -- all --summary target/sim/summary.json $(SIM)
 
 bench: ## Figures of the decisions and of conversion, with their bounds (release build).
 	cargo bench --quiet --package capm3-core --package capm3-api

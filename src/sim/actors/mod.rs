@@ -98,11 +98,7 @@ impl Heard {
 
 /// What a part wants done.
 #[derive(Clone, Debug, PartialEq)]
-enum Act {
-    Do(Kind, String, Deed),
-    /// Look again after a while.
-    Again(Duration),
-}
+struct Act(Kind, String, Deed);
 
 /// An actor that looks after objects.
 trait Part: Send + Sync + 'static {
@@ -145,6 +141,11 @@ impl Inbox {
 
 /// Everything that is known about, so that what no write told of (a restored server) is seen as well.
 const RESYNC: Duration = Duration::from_secs(600);
+
+/// Somebody else wrote in between: look again soon.
+const CONFLICT: Duration = Duration::from_millis(50);
+/// Of whatever else is said no to.
+const REFUSED: Duration = Duration::from_secs(2);
 
 fn spawn(world: &World, part: impl Part) {
     let inbox = Arc::new(Inbox::default());
@@ -189,19 +190,10 @@ async fn look_after(part: impl Part, view: Stored, inbox: Arc<Inbox>, dice: Arc<
         match next {
             Some((cue, at)) if at <= Instant::now() => {
                 due.remove(&cue);
-                for act in part.decide(&view, &cue, dice.roll()) {
-                    let again = match act {
-                        Act::Again(after) => Some(after),
-                        Act::Do(kind, name, deed) => {
-                            let hand = if kind == kinds::NODE { &remote } else { &hand };
-                            match hand.send(kind, &name, deed).await {
-                                Ok(_) => None,
-                                Err(refused) if refused.code == 409 => Some(Duration::from_millis(50)),
-                                Err(_) => Some(Duration::from_secs(2)),
-                            }
-                        }
-                    };
-                    if let Some(after) = again {
+                for Act(kind, name, deed) in part.decide(&view, &cue, dice.roll()) {
+                    let hand = if kind == kinds::NODE { &remote } else { &hand };
+                    if let Err(refused) = hand.send(kind, &name, deed).await {
+                        let after = if refused.code == 409 { CONFLICT } else { REFUSED };
                         due.entry(cue).or_insert(Instant::now() + after);
                         break;
                     }
@@ -228,7 +220,7 @@ fn patch(kind: Kind, before: &Value, after: &Value) -> Option<Act> {
     prune(&mut new);
     let mut patch = merge_diff_json(&old, &new)?;
     patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-    Some(Act::Do(kind, name(before).to_owned(), Deed::Patch(patch)))
+    Some(Act(kind, name(before).to_owned(), Deed::Patch(patch)))
 }
 
 /// The same of the status alone.
@@ -237,7 +229,7 @@ fn patch_status(kind: Kind, before: &Value, after: &Value) -> Option<Act> {
     let mut after = of(after);
     prune(&mut after);
     let patch = merge_diff_json(&of(before), &after)?;
-    Some(Act::Do(kind, name(before).to_owned(), Deed::PatchStatus(patch)))
+    Some(Act(kind, name(before).to_owned(), Deed::PatchStatus(patch)))
 }
 
 /// What is null is not there.
@@ -250,7 +242,7 @@ fn prune(value: &mut Value) {
 
 fn delete(kind: Kind, object: &Value) -> Act {
     let only = serde_json::json!({"preconditions": {"uid": object["metadata"]["uid"]}});
-    Act::Do(kind, name(object).to_owned(), Deed::Delete(only))
+    Act(kind, name(object).to_owned(), Deed::Delete(only))
 }
 
 fn name(object: &Value) -> &str {

@@ -62,7 +62,7 @@ impl Part for Nodes {
         if let Some(id) = self.provider_id(&host) {
             object["spec"] = json!({"providerID": id});
         }
-        vec![Act::Do(NODE, node.to_owned(), Deed::Create(object))]
+        vec![Act(NODE, node.to_owned(), Deed::Create(object))]
     }
 }
 

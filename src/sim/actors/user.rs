@@ -86,10 +86,9 @@ fn victim(world: &World, dice: &dyn Dice, what: Mischief) -> Option<(Kind, Arc<V
     };
     let rendered = |secret: &Value| name(secret).ends_with("-metadata") || name(secret).ends_with("-networkdata");
     let victims: Vec<_> = match what {
-        Mischief::Deletes => all(&OURS),
+        Mischief::Deletes | Mischief::StripsOwners => all(&OURS),
         Mischief::DeletesSecrets => all(&[SECRET]).into_iter().filter(|(_, secret)| rendered(secret)).collect(),
         Mischief::StripsMarks => all(&MARKED),
-        Mischief::StripsOwners => all(&OURS),
         Mischief::StripsFinalizers => all(&MARKED).into_iter().filter(|(_, one)| !is_deleting(one)).collect(),
     };
     pick(dice, &victims).cloned()

@@ -16,19 +16,28 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use capm3_sim::proof::{Case, Deck, Player, Report, Share, Tally, Team, exhaustive, play};
+use capm3_sim::proof::{Case, Deck, Failure, Player, Report, Share, Tally, Team, exhaustive, play, shrink};
 use capm3_sim::scenario::{self, Scenario};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 /// Fewer are not every single fault of every scenario.
-const PLANS: u64 = 10_000;
+const PLANS: usize = 10_000;
 const SEEDS: usize = 100_000;
 
-static END: OnceLock<Instant> = OnceLock::new();
+/// So many kinds of failures are made as small as they get, in this time; the others are told as they were found.
+const SHRUNK: usize = 6;
+const SHRINKING: Duration = Duration::from_secs(60);
+
+/// When the runner at work is to end.
+static END: Mutex<Option<Instant>> = Mutex::new(None);
+
+fn is_over() -> bool {
+    END.lock().is_some_and(|end| Instant::now() >= end)
+}
 
 fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_time().start_paused(true).build()
@@ -123,12 +132,13 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     let option = |name: &str| option(options, name);
     let start = Instant::now();
     let cap = number(options, "--seconds")?;
-    if let Some(seconds) = cap {
-        END.get_or_init(|| start + Duration::from_secs(seconds as u64));
-    }
+    // A quarter of the time is for the plans, the rest for the seeds.
+    let end_at = |part: u32| {
+        *END.lock() = cap.map(|seconds| start + Duration::from_secs(seconds as u64) * part / 4);
+    };
     let threads = threads(options)?;
     let seeds = number(options, "--seeds")?.unwrap_or(SEEDS);
-    let team = Team { runtimes: runtime, threads, enough: || END.get().is_some_and(|end| Instant::now() >= *end) };
+    let team = Team { runtimes: runtime, threads, enough: is_over };
     let mut scenarios = scenario::all();
     if let Some(name) = option("--scenario") {
         scenarios.retain(|scenario| scenario.name() == name);
@@ -139,11 +149,12 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     let mut well = true;
     let mut tallies = Vec::new();
     if what != "seeds" {
-        let cases: Vec<Case> = calm.iter().flat_map(single).collect();
+        let cases = in_turn(calm.iter().map(single).collect());
         let begun = Instant::now();
+        end_at(if what == "all" { 1 } else { 4 });
         let tally = team.run(cases.len(), &|i| cases[i].clone());
         well &= show("plans", &tally, begun.elapsed(), threads);
-        if cap.is_none() && option("--scenario").is_none() && tally.cases < PLANS {
+        if option("--scenario").is_none() && cases.len() < PLANS {
             println!("fewer than {PLANS} plans: there are too few scenarios");
             well = false;
         }
@@ -153,6 +164,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
         let recordings = calm.into_iter().map(|report| (report.scenario, report.recording)).collect();
         let deck = Deck { scenarios: &scenarios, recordings: &recordings };
         let begun = Instant::now();
+        end_at(4);
         let tally = team.run(seeds, &|i| deck.deal(i as u64));
         well &= show("seeds", &tally, begun.elapsed(), threads);
         tallies.push(("seeds", tally, begun.elapsed()));
@@ -179,6 +191,12 @@ fn single(calm: &Report) -> Vec<Case> {
     exhaustive::plans(&calm.recording).into_iter().map(of).collect()
 }
 
+/// A first one of each scenario, then a second: whoever stops early has seen something of all.
+fn in_turn(scenarios: Vec<Vec<Case>>) -> Vec<Case> {
+    let longest = scenarios.iter().map(Vec::len).max().unwrap_or_default();
+    (0..longest).flat_map(|n| scenarios.iter().filter_map(move |cases| cases.get(n).cloned())).collect()
+}
+
 /// Whether nothing was found.
 fn show(what: &str, tally: &Tally, took: Duration, threads: usize) -> bool {
     let seconds = took.as_secs_f64();
@@ -192,11 +210,20 @@ fn show(what: &str, tally: &Tally, took: Duration, threads: usize) -> bool {
     for (scenario, Share { cases, broken }) in &tally.scenarios {
         println!("  {cases:>7} {scenario}{}", if *broken > 0 { format!(": {broken} BROKEN") } else { String::new() });
     }
-    for ((scenario, invariant), failure) in &tally.failures {
-        println!("\n{invariant} did not hold in {} cases of {scenario}, the smallest of which:", failure.cases);
-        tell(&failure.report);
-        let Case { scenario, seed, plan } = &failure.found;
-        println!("play it again with: cargo run -p capm3-sim --example prove -- replay {scenario} {seed} '{plan}'");
+    for ((scenario, invariant), Failure { cases, found, report, .. }) in &tally.failures {
+        let what = report.violations.first().map(|violation| violation.what.as_str()).unwrap_or_default();
+        println!("{invariant} did not hold in {cases} cases of {scenario}; {found}: {what}");
+    }
+    *END.lock() = Some(Instant::now() + SHRINKING);
+    let mut player = Player::new(runtime);
+    for failure in tally.failures.values().take(SHRUNK) {
+        let Some(smallest) = shrink(&mut player, failure, &is_over) else { continue };
+        println!("\nthe smallest case:");
+        tell(&smallest.report);
+        let Case { scenario, seed, plan } = &smallest.found;
+        println!(
+            "play it again with: cargo run -p capm3-cli -- sim --scenario {scenario} --seed {seed} --plan '{plan}'\n"
+        );
     }
     if let Some(stuck) = &tally.stuck {
         println!("the simulator itself is stuck: {stuck}");

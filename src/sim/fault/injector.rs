@@ -93,7 +93,6 @@ struct State {
     lags: BTreeMap<(Provider, String), Lag>,
     /// Until when something is away.
     storm: BTreeMap<Provider, Instant>,
-    away: Option<Instant>,
     sink: Option<Instant>,
     /// How many timed faults are not over yet.
     pending: u32,
@@ -152,7 +151,7 @@ impl Injector {
         state.lags.clear();
         state.storm.clear();
         state.dying.clear();
-        (state.away, state.sink) = (None, None);
+        state.sink = None;
         drop(state);
         if let Some(world) = self.world.upgrade() {
             world.set_webhooks(Webhooks::Well);
@@ -278,7 +277,16 @@ impl Injector {
         match fault {
             Fault::WebhookDown(time) => self.webhooks(Webhooks::Down, *time),
             Fault::WebhookSlow(time) => self.webhooks(Webhooks::Slow(SLOW), *time),
-            Fault::WorkloadAway(time) => self.state.lock().away = until(*time),
+            Fault::WorkloadAway(time) => {
+                world.reach_workload(false);
+                let (this, time) = (self.clone(), *time);
+                self.meanwhile(async move {
+                    sleep(time).await;
+                    if let Some(world) = this.world.upgrade() {
+                        world.reach_workload(true);
+                    }
+                });
+            }
             Fault::EventSink(time) => self.state.lock().sink = until(*time),
             Fault::KubeconfigGone(time) => {
                 let (this, time) = (self.clone(), *time);
@@ -366,9 +374,6 @@ impl Injector {
                 drop(state);
                 self.kill(call.process);
                 return Fate::Hang;
-            }
-            if side.remote && until(state.away.as_ref()) {
-                return Fate::Break;
             }
             if call.resource == "events" && until(state.sink.as_ref()) {
                 return Fate::Answer(Refusal::internal("the event sink is full"));

@@ -76,8 +76,6 @@ pub enum Fault {
     Refused(Refused),
     /// F9
     Lags(Lag),
-    /// F10: the process dies, and the next one is shown what was this many revisions ago until its caches are filled.
-    TimeTravel(u64),
     /// F11: the watch ends.
     WatchClosed,
     /// F11: the watch ends with 410, and the kind is listed anew.
@@ -274,7 +272,6 @@ impl fmt::Display for Fault {
             Self::Lags(Lag::Events(n)) => write!(f, "lags {n} events"),
             Self::Lags(Lag::Time(time)) => write!(f, "lags {}", span(*time)),
             Self::Lags(Lag::Forever) => f.write_str("lags forever"),
-            Self::TimeTravel(revisions) => write!(f, "travels {revisions}"),
             Self::WatchClosed => f.write_str("watch closed"),
             Self::WatchExpired => f.write_str("watch expired"),
             Self::WatchHangs(time) => write!(f, "watch hangs {}", span(*time)),
@@ -317,7 +314,6 @@ impl FromStr for Fault {
             ["lags", "forever"] => Some(Self::Lags(Lag::Forever)),
             ["lags", n, "events"] => n.parse().ok().map(|n| Self::Lags(Lag::Events(n))),
             ["lags", time] => read_span(time).map(|time| Self::Lags(Lag::Time(time))),
-            ["travels", revisions] => revisions.parse().ok().map(Self::TimeTravel),
             ["watch", "closed"] => Some(Self::WatchClosed),
             ["watch", "expired"] => Some(Self::WatchExpired),
             ["watch", "hangs", time] => read_span(time).map(Self::WatchHangs),
@@ -398,7 +394,7 @@ fn provider(name: &str) -> Option<Provider> {
 pub(crate) fn span(time: Duration) -> String {
     let millis = time.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    match units.into_iter().find(|(_, unit)| millis > 0 && millis % unit == 0) {
+    match units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit)) {
         Some((unit, length)) => format!("{}{unit}", millis / length),
         None => format!("{millis}ms"),
     }
@@ -427,7 +423,7 @@ mod tests {
         infra write 1: lost timeout; infra request 2: busy 5; infra request 2: storm 30s; infra request 2: vanished; \
         infra request 2: refused 403; infra request 2: refused 410; infra request 2: refused 422; infra request 2: refused quota; \
         infra baremetalhosts.metal3.io event 1: lags 5 events; infra secrets event 2: lags 1500ms; \
-        infra baremetalhosts.metal3.io event 1: lags forever; infra request 3: travels 20; \
+        infra baremetalhosts.metal3.io event 1: lags forever; \
         infra baremetalhosts.metal3.io event 3: watch closed; infra baremetalhosts.metal3.io event 3: watch expired; \
         infra baremetalhosts.metal3.io event 3: watch hangs 10m; infra baremetalhosts.metal3.io event 3: event lost; \
         infra baremetalhosts.metal3.io event 3: event twice; infra baremetalhosts.metal3.io event 3: events swapped; \

@@ -260,8 +260,12 @@ pub(super) fn i20_fenced(_: &Memory, seen: &Seen<'_>) -> Option<String> {
         .then(|| format!("{verb} of {} {} insisted on {:?}, not on {needed:?}", seen.resource, seen.path, seen.fence))
 }
 
-/// No write changes nothing but times.
+/// No write changes nothing but times. That a claim was released is told by the time alone when it held nothing (I-23, TI-57).
 pub(super) fn i22_no_idle_write(_: &Memory, seen: &Seen<'_>) -> Option<String> {
+    let released = |pool: &Value| pool["status"]["lastUpdated"].clone();
+    if seen.what == What::Pool && released(seen.before()) != released(seen.after()) {
+        return None;
+    }
     let idle = seen.old.is_some() && seen.new.is_some() && same(seen.before(), seen.after());
     idle.then(|| format!("{} {} was written, and nothing is new but times", seen.resource, seen.path))
 }

@@ -989,6 +989,11 @@ fn i22_a_write_says_something_new() {
     let mut other = at("3");
     other["status"]["ready"] = true.into();
     scene.by(Who::Infra, What::DataTemplate, other).holds();
+    let mut scene = Scene::new();
+    scene
+        .given(What::Pool, pool())
+        .change(Who::Ipam, What::Pool, "p", |pool| pool["status"]["lastUpdated"] = "1".into());
+    scene.holds();
 }
 
 #[test]

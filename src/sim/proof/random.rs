@@ -53,7 +53,7 @@ fn at_request(rng: &mut Rng, provider: Provider, recording: &Recording) -> Plann
     // A few more than a calm run sends, for what other faults make necessary.
     let n = rng.u32(1..=u32::try_from(requests).unwrap_or(u32::MAX).saturating_add(5));
     let failure = Failure::ALL[rng.usize(..Failure::ALL.len())];
-    let fault = match rng.u32(..20) {
+    let fault = match rng.u32(..19) {
         0 | 1 => Fault::CrashBefore,
         2 | 3 => Fault::CrashLanded,
         4 => Fault::CrashAnswered,
@@ -67,8 +67,7 @@ fn at_request(rng: &mut Rng, provider: Provider, recording: &Recording) -> Plann
         15 => Fault::Overlaps(Overlap::Resumed(Duration::from_secs(rng.u64(1..30)))),
         16 => Fault::Stopped,
         17 => Fault::Clock([-3600, 3600, -1, 5][rng.usize(..4)]),
-        18 => Fault::Paused(Duration::from_secs(rng.u64(1..600))),
-        _ => Fault::TimeTravel(rng.u64(1..30)),
+        _ => Fault::Paused(Duration::from_secs(rng.u64(1..600))),
     };
     Planned { when: When::Request(provider, n), fault }
 }

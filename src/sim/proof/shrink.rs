@@ -50,7 +50,6 @@ fn shorter(planned: &Planned) -> Option<Planned> {
         Fault::KubeconfigGone(time) => half(*time).map(Fault::KubeconfigGone),
         Fault::EventSink(time) => half(*time).map(Fault::EventSink),
         Fault::Busy(seconds) if *seconds > 1 => Some(Fault::Busy(seconds / 2)),
-        Fault::TimeTravel(revisions) if *revisions > 1 => Some(Fault::TimeTravel(revisions / 2)),
         _ => None,
     };
     Some(Planned { fault: fault?, ..planned.clone() })

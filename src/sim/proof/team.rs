@@ -12,8 +12,6 @@ use crate::fault::Plan;
 use crate::scenario::{self, Scenario};
 use crate::world::Stuck;
 
-/// So many kinds of failures are shrunk and told; of the rest only the number.
-const TOLD: usize = 8;
 /// So many cases a failure may cost until it is as small as it gets.
 const TRIES: usize = 60;
 
@@ -130,14 +128,7 @@ impl Team {
                 });
             }
         });
-        let mut total = total.into_inner();
-        let mut player = Player::new(self.runtimes);
-        for failure in total.failures.values_mut().take(TOLD) {
-            if let Some(smallest) = shrink(&mut player, failure) {
-                *failure = smallest;
-            }
-        }
-        total
+        total.into_inner()
     }
 
     fn work(&self, cases: usize, deal: &(dyn Fn(usize) -> Case + Sync), next: &AtomicUsize) -> Tally {
@@ -167,11 +158,11 @@ impl Team {
     /// What calm runs of all scenarios ask and hear.
     pub fn record(&self, scenarios: &[Box<dyn Scenario>]) -> Result<Vec<Report>, Stuck> {
         let mut player = Player::new(self.runtimes);
-        let calm = |scenario: &Box<dyn Scenario>| {
+        let calm = |scenario: &dyn Scenario| {
             let case = Case { scenario: scenario.name().to_owned(), seed: 0, plan: Plan::calm() };
-            player.play(scenario.as_ref(), &case.plan, case.settings(false))
+            player.play(scenario, &case.plan, case.settings(false))
         };
-        scenarios.iter().map(calm).collect()
+        scenarios.iter().map(AsRef::as_ref).map(calm).collect()
     }
 }
 
@@ -187,14 +178,14 @@ pub fn play(
     player.play(scenario.as_ref(), &case.plan, case.settings(keep_story))
 }
 
-/// The smallest case that breaks the first invariant which this one broke, with its story.
-pub fn shrink(player: &mut Player, failure: &Failure) -> Option<Failure> {
+/// The smallest case that breaks the first invariant which this one broke, with its story; what is smallest when there is no more time.
+pub fn shrink(player: &mut Player, failure: &Failure, enough: &dyn Fn() -> bool) -> Option<Failure> {
     let invariant = failure.report.violations.first()?.invariant;
     let scenarios = scenario::all();
     let mut tries = 0;
     let smallest = shortest(failure.found.clone(), |case| {
         tries += 1;
-        let report = (tries <= TRIES).then(|| play(player, &scenarios, case, false).ok()).flatten();
+        let report = (tries <= TRIES && !enough()).then(|| play(player, &scenarios, case, false).ok()).flatten();
         report.is_some_and(|report| report.violations.iter().any(|violation| violation.invariant == invariant))
     });
     let report = play(player, &scenarios, &smallest, true).ok()?;

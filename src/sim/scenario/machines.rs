@@ -260,16 +260,16 @@ fn is_on(world: &World, machine: &str, host: &str) -> Found {
     holds(its == [host], || format!("{machine} is on {its:?}, not on {host}"))
 }
 
-fn failing(why: Value) -> Value {
+fn failing(why: &Value) -> Value {
     json!({"metadata": {"annotations": {FAIL: why}}})
 }
 
 async fn host_fails(world: &World) -> Result<(), Stuck> {
     let hand = world.hand();
-    hand.patch(HOST, "host-0", failing("provisioning".into())).await?;
+    hand.patch(HOST, "host-0", failing(&"provisioning".into())).await?;
     without_data(world).await?;
     hand.until(BOUND, (HOST, "host-0"), "an error", |host| host["status"]["errorType"] == "provisioning error").await?;
-    hand.patch(HOST, "host-0", failing(Value::Null)).await
+    hand.patch(HOST, "host-0", failing(&Value::Null)).await
 }
 
 /// F22: an error of a provisioned host is no reason to do anything to it.

@@ -121,9 +121,8 @@ impl Webhook {
         if named(view) {
             return Some(view.clone());
         }
-        let others = || view.kind.versions.iter().filter(|version| version.served);
-        let other = if self.exact { None } else { others().find_map(|v| view.in_version(&v.name).filter(named)) };
-        other
+        let mut others = view.kind.versions.iter().filter(|version| version.served);
+        if self.exact { None } else { others.find_map(|v| view.in_version(&v.name).filter(named)) }
     }
 }
 

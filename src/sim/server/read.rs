@@ -75,6 +75,9 @@ impl Shared {
     }
 
     fn page(&self, call: &Call, view: &View, query: &Query, selector: &Selector) -> Result<Page, Refusal> {
+        // The real server answers a list at any version from its cache, whole.
+        let whole = query.text("resourceVersion") == "0" && query.text("resourceVersionMatch") != "Exact";
+        let lag = if whole { self.seam().lag(call) } else { 0 };
         let world = self.world.lock();
         let asked = version_of(query)
             .map_err(|refusal| Refusal::bad_request(format!("invalid resource version: {}", refusal.message)))?;
@@ -94,7 +97,8 @@ impl Shared {
                 return Err(Refusal::too_large_version(asked, current));
             }
             let exact = query.text("resourceVersionMatch") == "Exact" && asked > 0;
-            (if exact { asked } else { current }, String::new())
+            let cached = current.saturating_sub(lag).max(world.store.compacted());
+            (if exact { asked } else { cached }, String::new())
         };
         let prefix = if call.namespace.is_empty() { String::new() } else { format!("{}/", call.namespace) };
         let start = start.max(prefix.clone());
@@ -110,8 +114,6 @@ impl Shared {
         };
         let mut found =
             table.take_while(|(key, _)| key.starts_with(&prefix)).filter(|(_, object)| selector.matches(object));
-        // The real server answers a list at any version from its cache, whole.
-        let whole = query.text("resourceVersion") == "0" && query.text("resourceVersionMatch") != "Exact";
         let limit = query.number("limit").filter(|limit| *limit > 0 && !whole);
         let most = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let mut items = Vec::new();

@@ -73,6 +73,12 @@ pub trait Seam: Send + Sync + 'static {
         Box::pin(std::future::ready(Fate::Pass))
     }
 
+    /// How many revisions the cache lags behind from which lists at resourceVersion 0 are answered.
+    fn lag(&self, list: &Call) -> u64 {
+        let _ = list;
+        0
+    }
+
     fn event(&self, watch: &Call, event: &Passing<'_>) -> EventFate {
         let _ = (watch, event);
         EventFate::Deliver

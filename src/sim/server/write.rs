@@ -583,12 +583,10 @@ fn prepare_update(view: &View, new: &mut Value, old: &Value, on_status: bool) {
         return;
     }
     meta::keep(new, old, "generation");
-    if view.version().status {
-        if new.get("status") != old.get("status") {
-            drop_status(new);
-            if let Some(status) = old.get("status") {
-                new["status"] = status.clone();
-            }
+    if view.version().status && new.get("status") != old.get("status") {
+        drop_status(new);
+        if let Some(status) = old.get("status") {
+            new["status"] = status.clone();
         }
     }
     if let Some(built_in) = view.built_in() {

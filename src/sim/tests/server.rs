@@ -543,3 +543,34 @@ async fn the_same_server_answers_over_the_wire() {
     assert!(server.get("configmaps", NS, "b").is_some());
     tasks.stop();
 }
+
+/// Every cache of the server is this far behind.
+struct Behind(u64);
+
+impl Seam for Behind {
+    fn lag(&self, _: &Call) -> u64 {
+        self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f_10_a_lagging_cache_answers_who_does_not_ask_for_the_latest_and_ours_asks() {
+    let server = server().await;
+    let maps: Api<ConfigMap> = Api::namespaced(server.client(User::admin()), NS);
+    maps.create(&PostParams::default(), &map("a")).await.unwrap();
+    maps.delete("a", &DeleteParams::default()).await.unwrap();
+    maps.create(&PostParams::default(), &map("b")).await.unwrap();
+    server.set_seam(Arc::new(Behind(2)));
+    let named = |list: kube::core::ObjectList<ConfigMap>| -> Vec<String> {
+        list.items.into_iter().map(|map| map.metadata.name.unwrap()).collect()
+    };
+    let any = ListParams::default().match_any();
+    assert_eq!(named(maps.list(&any).await.unwrap()), ["a"], "as it was two writes ago");
+    assert_eq!(named(maps.list(&ListParams::default()).await.unwrap()), ["b"]);
+    let (hub, tasks) = (Hub::new(server.client(User::admin()), HubOptions::default()), Tasks::new());
+    let store = hub.store::<ConfigMap>(WatchOptions::default());
+    hub.start(&tasks);
+    hub.wait_synced().await;
+    assert!(store.get(&Key::new(NS, "b")).is_some() && store.get(&Key::new(NS, "a")).is_none());
+    tasks.stop();
+}

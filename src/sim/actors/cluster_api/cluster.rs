@@ -54,7 +54,7 @@ pub(super) fn decide(view: &dyn View, cluster: &Value) -> Vec<Act> {
     if !view.get(SECRET, &secret).is_null() {
         put(&mut wanted, &["status", "initialization", "controlPlaneInitialized"], true);
     } else if wanted["status"]["initialization"]["infrastructureProvisioned"] == true && !held {
-        acts.push(Act::Do(SECRET, secret.clone(), Deed::Create(kubeconfig(cluster, &secret))));
+        acts.push(Act(SECRET, secret.clone(), Deed::Create(kubeconfig(cluster, &secret))));
     }
     acts.extend(patch_status(CLUSTER, cluster, &wanted));
     acts

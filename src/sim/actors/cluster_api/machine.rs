@@ -109,7 +109,7 @@ fn bootstrap(view: &dyn View, cluster: &Value, machine: &Value, config: &Value) 
             },
             "stringData": {"value": "#cloud-config\n", "format": "cloud-config"},
         });
-        acts.push(Act::Do(SECRET, secret.to_owned(), Deed::Create(body)));
+        acts.push(Act(SECRET, secret.to_owned(), Deed::Create(body)));
     } else if !is_owned_by(&there, config) {
         // Of an earlier config of this name: it is taken over, as the real one does.
         let mut taken = Value::clone(&there);
@@ -217,7 +217,7 @@ impl Making<'_> {
         let machine = json!({
             "apiVersion": MACHINE.api_version, "kind": MACHINE.kind, "metadata": owned, "spec": spec,
         });
-        let create = |kind: Kind, body: Value| Act::Do(kind, self.name.to_owned(), Deed::Create(body));
+        let create = |kind: Kind, body: Value| Act(kind, self.name.to_owned(), Deed::Create(body));
         vec![create(BOOTSTRAP, config), create(METAL3_MACHINE, infra), create(MACHINE, machine)]
     }
 }

@@ -149,7 +149,7 @@ fn make_set(object: &Value, template: &str, replicas: usize) -> Act {
         },
         "spec": {"clusterName": object["spec"]["clusterName"], "replicas": replicas, "template": body},
     });
-    Act::Do(MACHINE_SET, set, Deed::Create(body))
+    Act(MACHINE_SET, set, Deed::Create(body))
 }
 
 fn set_label(object: &mut Value, cluster: &str) {

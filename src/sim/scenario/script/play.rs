@@ -237,8 +237,9 @@ impl Player<'_> {
 
     fn each(&self, who: Who, what: &str, done: impl Fn(&Process)) {
         let all = self.world.processes();
-        let meant =
-            |process: &Process| process.provider == who.provider && who.number.is_none_or(|number| number == process.id);
+        let meant = |process: &Process| {
+            process.provider == who.provider && who.number.is_none_or(|number| number == process.id)
+        };
         for process in all.iter().filter(|process| meant(process) && process.is_alive()) {
             done(process);
             self.teller.say(&process_name(process), what.to_owned());
