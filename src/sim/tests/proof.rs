@@ -1,10 +1,12 @@
 //! The proof machine in small: everything that was found once, the same case twice, and that it sees what it is for.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use capm3_sim::fault::Plan;
-use capm3_sim::proof::{Case, Deck, Player, Report, Tally, Team, exhaustive, play};
+use capm3_sim::proof::{Case, Deck, Player, Team, play};
 use capm3_sim::scenario::{self, Scenario, Stage};
 use capm3_sim::world::kinds::{IP_ADDRESS, IP_CLAIM, POOL};
 use capm3_sim::world::{Provider, Settings, Stuck, World};
@@ -26,13 +28,6 @@ fn player() -> Player {
 
 fn case(text: &str) -> Case {
     text.parse().unwrap()
-}
-
-/// What was found, in the form of a line that plays it again.
-fn found(tally: &Tally) -> Vec<String> {
-    assert_eq!(tally.stuck, None);
-    let told = |report: &Report| format!("{:?}\n{}", report.violations, report.story.join("\n"));
-    tally.failures.values().map(|failure| format!("{}\n{}", failure.found, told(&failure.report))).collect()
 }
 
 /// Every line of the table holds today.
@@ -72,8 +67,6 @@ fn the_same_case_gives_the_same_trace() {
             (other.trace_hash, other.writes, other.requests, other.checks),
             "{text}"
         );
-        let seeded = play(&mut player, &scenarios, &Case { seed: case.seed + 100, ..case.clone() }, false).unwrap();
-        assert_ne!(one.trace_hash, seeded.trace_hash, "the seed of {text} matters to nobody");
     }
 }
 

@@ -1,11 +1,6 @@
 //! Every scenario on a calm day: it reaches its goal, then nothing happens for an hour, and the same seed gives the same trace.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail the test and say why"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test and say why")]
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -66,27 +61,6 @@ fn play(name: &str) {
     let begin = snapshot(scenario.stage());
     let run = || blocking(calm(&**scenario, begin, 7));
     assert_eq!(run(), run(), "the same seed, another trace");
-}
-
-/// What a calm run of each costs, and whether it is right by other seeds than one: `--ignored --nocapture` in a release build.
-#[test]
-#[ignore = "a measurement"]
-fn what_each_costs() {
-    let number = |name: &str, usual: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
-    let (from, runs) = (number("FROM", 0), number("RUNS", 20));
-    let only = std::env::var("ONLY").unwrap_or_default();
-    for scenario in scenario::all().iter().filter(|scenario| scenario.name().contains(&only)) {
-        let begin = snapshot(scenario.stage());
-        #[expect(clippy::disallowed_methods, reason = "what is measured is real time")]
-        let started = std::time::Instant::now();
-        let wrong = (from..from + runs).filter(|seed| {
-            let run = || blocking(calm(&**scenario, begin, *seed));
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
-        });
-        let wrong: Vec<u64> = wrong.collect();
-        let each = started.elapsed() / u32::try_from(runs).unwrap_or(1);
-        println!("{:40} {each:>10.2?} {wrong:?}", scenario.name());
-    }
 }
 
 macro_rules! scenarios {

@@ -1,5 +1,7 @@
 //! Every interleaving of two managers, to a bound: `SEARCH_STATES` says how many states (release builds go to a million).
 
+#![expect(clippy::print_stdout, clippy::panic, reason = "a test's helpers fail the test, and say how far they got")]
+
 use std::time::Instant;
 
 use capm3_sim::search::{AddressSetting, Addresses, Bounds, Explored, Flaw, HostSetting, Hosts, Protocol, explore};
