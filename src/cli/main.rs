@@ -36,8 +36,15 @@ enum Question {
     Sim(sim::Arguments),
 }
 
-fn main() -> Result<ExitCode> {
-    let Arguments { command, namespace, context } = Arguments::parse();
+fn main() -> ExitCode {
+    // In one line: whoever types a wrong name is not helped by where in the program that was noticed.
+    answer(Arguments::parse()).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "Error: {error:#}"); // nobody is left to be told that it could not be written
+        ExitCode::FAILURE
+    })
+}
+
+fn answer(Arguments { command, namespace, context }: Arguments) -> Result<ExitCode> {
     match command {
         Question::Hosts => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;

@@ -178,7 +178,9 @@ impl Plan {
 
 /// A text that is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no plan of faults")]
+#[error(
+    "{0:?} is no plan of faults such as 'infra write 2: crash landed; 10s: webhook down 1m' (docs/proof.md lists them)"
+)]
 pub struct Unreadable(String);
 
 impl Unreadable {

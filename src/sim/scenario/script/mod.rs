@@ -125,7 +125,12 @@ impl Script {
         let script: Self = serde_saphyr::from_str(text).map_err(|error| {
             let whole = error.to_string(); // the first line says it all; what follows shows the place
             let said = whole.lines().next().unwrap_or_default();
-            Unreadable(said.strip_prefix("error: ").unwrap_or(said).to_owned())
+            let said = said.strip_prefix("error: ").unwrap_or(said);
+            let place = said.strip_prefix("line ").and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+            match place.and_then(|line| text.lines().nth(line.checked_sub(1)?)).map(str::trim) {
+                Some(line) => Unreadable(format!("{said}, in {line:?} (docs/simulate.md has the grammar)")),
+                None => Unreadable(said.to_owned()),
+            }
         })?;
         script.check()?;
         Ok(script)
@@ -192,6 +197,10 @@ mod tests {
             wrong.contains("explode host-0") && wrong.contains("delete KIND NAME") && wrong.contains("line 4"),
             "{wrong}"
         );
+        for (before, line) in [("", "hosts: 2"), ("steps:\n", "- at 10s: kill infra")] {
+            let wrong = error(&format!("about: x\n{before}{line}\n"));
+            assert!(wrong.contains("line ") && wrong.contains(line), "{wrong}");
+        }
         let wrong = error("about: x\nexpect:\n  - machine m1 flies\n");
         assert!(
             wrong.contains("machine m1 flies") && wrong.contains("machine NAME runs") && wrong.contains("line 3"),
