@@ -6,7 +6,7 @@ use capm3_api::names::label;
 use capm3_core::machine::{Action, Purpose, Version};
 use capm3_core::planted::{Defect, sown};
 use capm3_remote::Outcome;
-use capm3_runtime::{MetadataPatch, Preconditions, WriteError, key_of};
+use capm3_runtime::{Key, MetadataPatch, Preconditions, WriteError, key_of};
 use kube::core::ApiResource;
 use serde_json::json;
 
@@ -15,6 +15,13 @@ use super::gather::World;
 
 impl Machines {
     pub(super) async fn apply(&self, world: &World, action: &Action) -> Result<(), WriteError> {
+        match self.send(world, action).await {
+            Err(WriteError::Unknown(_)) if sown(Defect::LostAnswerIsSuccess) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    async fn send(&self, world: &World, action: &Action) -> Result<(), WriteError> {
         let key = &world.key;
         match action {
             Action::Machine { purpose: _, patch } => {
@@ -46,10 +53,7 @@ impl Machines {
                 }
             }
             Action::CreateClaim(claim) => self.writer.create::<Metal3DataClaim>(claim).await.map(drop),
-            Action::DropClaim { version, finalizers } => {
-                let patch = json!({ "metadata": { "finalizers": finalizers } });
-                self.writer.patch::<Metal3DataClaim>(key, patch, &unchanged(version)).await.map(drop)
-            }
+            Action::DropClaim { version, finalizers } => self.drop_claim(key, version, finalizers).await,
             Action::DeleteClaim { version } => {
                 let only_if = Preconditions { uid: version.uid.clone(), resource_version: None };
                 match self.writer.delete::<Metal3DataClaim>(key, &only_if).await {
@@ -59,6 +63,16 @@ impl Machines {
             }
             Action::NameNode { node, provider_id } => self.name_node(world, node, provider_id).await,
         }
+    }
+
+    pub(super) async fn drop_claim(
+        &self,
+        claim: &Key,
+        version: &Version,
+        finalizers: &[String],
+    ) -> Result<(), WriteError> {
+        let patch = json!({ "metadata": { "finalizers": finalizers } });
+        self.writer.patch::<Metal3DataClaim>(claim, patch, &unchanged(version)).await.map(drop)
     }
 
     async fn name_node(&self, world: &World, name: &str, provider_id: &str) -> Result<(), WriteError> {

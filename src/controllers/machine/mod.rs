@@ -22,7 +22,6 @@ use capm3_api::infra::v1beta2::{
 };
 use capm3_api::names::label;
 use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Question, Report, Step};
-use capm3_core::planted::{Defect, sown};
 use capm3_remote::Workloads;
 use capm3_runtime::{
     Clock, Controller, Dice, Key, Next, Preconditions, ReadError, Reader, Reconcile, ReconcileError, Recorder, Retry,
@@ -188,13 +187,6 @@ impl Reconcile for Machines {
                         world.done(&action);
                         self.refresh(&mut world);
                     }
-                    Err(WriteError::Unknown(_)) if sown(Defect::LostAnswerIsSuccess) => {
-                        if matches!(action, Action::Machine { purpose: Purpose::Forget, .. }) {
-                            return Ok(Next::Done);
-                        }
-                        world.done(&action);
-                        self.refresh(&mut world);
-                    }
                     // Somebody else was faster, or nobody knows: look before the next step (9.4, step 5).
                     Err(error) if apply::is_race(&error, &action) && races < RACES => {
                         tracing::debug!(error = chain(&error), "lost a race, looking again");
@@ -240,10 +232,8 @@ impl Machines {
         if !held.is_empty() {
             return Ok(Next::Done); // it may use the addresses; that it is let go wakes us
         }
-        let only_if = Preconditions { uid: version.uid, resource_version: version.resource_version };
-        let patch = json!({ "metadata": { "finalizers": finalizers } });
-        match self.writer.patch::<Metal3DataClaim>(key, patch, &only_if).await {
-            Ok(_) | Err(WriteError::NotFound(_)) => Ok(Next::Done),
+        match self.drop_claim(key, &version, &finalizers).await {
+            Ok(()) | Err(WriteError::NotFound(_)) => Ok(Next::Done),
             Err(WriteError::Conflict(_)) => Ok(Next::After(self.jitter(AFTER_RACES))),
             Err(source) => Err(Error::Write { purpose: "cannot take the finalizer off the data claim", source }),
         }
