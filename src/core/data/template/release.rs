@@ -14,12 +14,12 @@ impl Pass<'_> {
     /// Everything the claim was answered with, then the claim itself.
     pub(super) fn release(&mut self, seen: &Claim) -> Vec<Step> {
         let claim = &seen.claim;
-        let of_claim = self.of_claim(claim).filter(|data| may_release(data, claim));
         // What is named may by now be the answer to another claim that got the index after us.
         let named =
             seen.rendered.iter().filter(|data| claim_name(data).is_none_or(|name| name == claim_name_of(claim)));
         // By name, so that an object found both ways is released once.
-        let found: BTreeMap<_, _> = of_claim.chain(named).map(|data| (data.metadata.name.clone(), data)).collect();
+        let found = self.of_claim(claim).chain(named).filter(|data| may_release(data, claim));
+        let found: BTreeMap<_, _> = found.map(|data| (data.metadata.name.clone(), data)).collect();
         let held = has_finalizer(&claim.metadata, finalizer::DATA_CLAIM);
         if found.is_empty() && held && !self.observed.live {
             self.plan.look_live = true;

@@ -379,6 +379,21 @@ fn td_34_an_answer_known_by_name_only_is_deleted() {
 }
 
 #[test]
+fn what_is_named_and_answers_the_next_claim_of_the_name_is_kept() {
+    // The cache of claims is behind that of the data: machine, claim and data were made again under their names.
+    let mut claim = claim("C", |claim| {
+        gone(claim);
+        claim.status = rendered("abc-0");
+    });
+    let mut next = data(0, "C");
+    next.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.uid = "of-the-next".to_owned());
+    claim.rendered = Some(Arc::new(next));
+    let mut world = world().with(vec![claim], vec![]);
+    world.live = true;
+    assert_eq!(steps_of(&world.decide()), [Step::Free]);
+}
+
+#[test]
 fn td_40_a_paused_template_does_nothing() {
     let mut world = world().with(vec![claim("C", |_| {})], vec![]);
     world.template = Some(object(TEMPLATE, json!({"metadata": {"annotations": {annotation::PAUSED: ""}}})));
