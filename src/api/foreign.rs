@@ -134,10 +134,17 @@ view! {
     BareMetalHostStatus {
         error_message: Option<String>,
         error_type: Option<String>,
+        good_credentials: Option<UsedCredentials>,
         hardware: Option<HostHardware>,
         operational_status: Option<String>,
         powered_on: Option<bool>,
         provisioning: Option<HostProvisioning>,
+    }
+    /// The BMC Secret as the host operator last used it with success.
+    UsedCredentials {
+        credentials: Option<SecretRef>,
+        /// The Secret's resourceVersion then.
+        credentials_version: String,
     }
     HostProvisioning {
         state: String,

@@ -34,21 +34,22 @@ impl Machines {
                 let only_if = if blind { Preconditions::none() } else { unchanged(version) };
                 self.writer.patch::<BareMetalHost>(&host, patch.clone(), &only_if).await.map(drop)
             }
-            // One label, whoever else writes the Secret; the same write twice is the same.
-            Action::LabelCredentials { name, cluster } => {
+            Action::LabelCredentials { name, cluster, version } => {
                 let patch = json!({ "metadata": { "labels": { label::CLUSTER_NAME: cluster } } });
-                self.writer.patch::<SecretMeta>(&key.sibling(name), patch, &Preconditions::none()).await.map(drop)
+                let only_if = Preconditions { uid: None, resource_version: Some(version.clone()) };
+                self.writer.patch::<SecretMeta>(&key.sibling(name), patch, &only_if).await.map(drop)
             }
-            Action::UnlabelCredentials { name, cluster } => {
+            Action::UnlabelCredentials { name, cluster, version } => {
                 let label = format!("/metadata/labels/{}", label::CLUSTER_NAME.replace('/', "~1"));
                 let patch = MetadataPatch::Json(json!([
+                    { "op": "test", "path": "/metadata/resourceVersion", "value": version },
                     { "op": "test", "path": label, "value": cluster },
                     { "op": "remove", "path": label },
                 ]));
                 let secrets = ApiResource::erase::<SecretMeta>(&());
                 match self.writer.patch_metadata(&secrets, None, &key.sibling(name), &patch).await {
-                    // No such Secret, or no such label on it: there is nothing to take away.
-                    Ok(_) | Err(WriteError::NotFound(_) | WriteError::Invalid(_)) => Ok(()),
+                    // No such Secret: there is nothing to take away.
+                    Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
                     Err(error) => Err(error),
                 }
             }
@@ -93,7 +94,9 @@ pub(super) fn is_race(error: &WriteError, action: &Action) -> bool {
     match error {
         WriteError::Conflict(_) | WriteError::NotFound(_) | WriteError::Unknown(_) => true,
         WriteError::AlreadyExists(_) => matches!(action, Action::CreateClaim(_)),
-        WriteError::Invalid(_) | WriteError::Forbidden(_) | WriteError::Failed(_) | WriteError::Encode(_) => false,
+        // What it tests before it takes the label away: another version, or no such label.
+        WriteError::Invalid(_) => matches!(action, Action::UnlabelCredentials { .. }),
+        WriteError::Forbidden(_) | WriteError::Failed(_) | WriteError::Encode(_) => false,
     }
 }
 

@@ -224,6 +224,8 @@ impl Machines {
             }
             Question::Credentials { name } => {
                 let secret: Option<SecretMeta> = self.reader.get(&key.sibling(name)).await?;
+                world.answers.credentials_version =
+                    secret.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
                 world.answers.credentials = Some(match secret {
                     None => Credentials::Missing,
                     Some(secret) => {
@@ -310,7 +312,13 @@ impl Machines {
             Action::NameNode { .. } => world.answers.nodes = None,
         }
         // The intent may have changed hands as well: a host is only claimed for a machine that still wants it.
-        if matches!(action, Action::Machine { .. } | Action::Host { .. }) {
+        if matches!(
+            action,
+            Action::Machine { .. }
+                | Action::Host { .. }
+                | Action::LabelCredentials { .. }
+                | Action::UnlabelCredentials { .. }
+        ) {
             return self.read_machine(world).await.map_err(failed);
         }
         self.refresh(world);

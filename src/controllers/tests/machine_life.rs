@@ -233,6 +233,16 @@ async fn a_machine_with_data_costs_few_requests() {
     site.until("template", "the index is listed", listed(1)).await;
     let created = site.requests.take();
 
+    // The host operator has used the Secret since it is labelled, and says so.
+    let labelled = |secret: &SecretMeta| {
+        secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(label::CLUSTER_NAME))
+    };
+    let secret = site.until::<SecretMeta>("host-0-bmc", "labelled", labelled).await;
+    let used = json!({ "name": "host-0-bmc", "namespace": site.ns });
+    let used = json!({ "credentials": used, "credentialsVersion": secret.metadata.resource_version });
+    site.host_is("host-0", json!({ "goodCredentials": used })).await;
+    site.requests.take();
+
     site.writer.delete::<Metal3Machine>(&site.key("m1"), &Preconditions::none()).await.unwrap();
     site.until::<BareMetalHost>("host-0", "cleared", |host| host.spec.image.is_none()).await;
     site.host_is("host-0", json!({ "provisioning": { "state": "available" } })).await;

@@ -232,7 +232,6 @@ fn secrets_before_claim(o: &Observed<'_>, r: &mut Report, owner: &Machine, host:
 /// M-44: the BMC Secret carries the cluster's name while a machine of it holds the host.
 fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
     let Some(name) = credentials_name(host) else { return Continue(()) };
-    let label = || Action::LabelCredentials { name: name.to_owned(), cluster: owner.spec.cluster_name.clone() };
     match &o.answers.credentials {
         Some(Credentials::Labelled(cluster)) if cluster.as_deref() == Some(&owner.spec.cluster_name) => Continue(()),
         Some(Credentials::Missing) => {
@@ -241,7 +240,23 @@ fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &B
             rest(Next::After(NO_EVENT))
         }
         // Unread: a label that is there already makes the write one of nothing.
-        None | Some(Credentials::Labelled(_)) => act(label()),
+        None | Some(Credentials::Labelled(_)) => {
+            let version = credentials_version(o, host, name)?;
+            act(Action::LabelCredentials { name: name.to_owned(), cluster: owner.spec.cluster_name.clone(), version })
+        }
+    }
+}
+
+/// What the write is conditional on. A machine's host may be another's by the time a request arrives, and its Secret is
+/// labelled anew then: the label must not come or go behind that. The host operator notes which version it uses, so the Secret
+/// itself is read only when that is out of date.
+pub(super) fn credentials_version(o: &Observed<'_>, host: &BareMetalHost, name: &str) -> Flow<String> {
+    let used = host.status.as_ref().and_then(|status| status.good_credentials.as_ref());
+    let used = used.filter(|used| used.credentials.as_ref().map(|secret| secret.name.as_str()) == Some(name));
+    let known = o.answers.credentials_version.as_ref().or(used.map(|used| &used.credentials_version));
+    match known.filter(|version| !version.is_empty()) {
+        Some(version) => Continue(version.clone()),
+        None => ask(Question::Credentials { name: name.to_owned() }),
     }
 }
 

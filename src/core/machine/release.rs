@@ -11,7 +11,7 @@ use capm3_api::names::{CAPI_API_VERSION, CLEANING_DISABLED, annotation, finalize
 use serde_json::{Map, Value, json};
 
 use super::ControlFlow::Continue;
-use super::associate::credentials_name;
+use super::associate::{credentials_name, credentials_version};
 use super::{
     Action, Credentials, Flow, Next, Observed, Owner, Purpose, Question, Report, SAFETY_NET, Step, Version, act, ask,
     object, pause, rest, reuse, rows,
@@ -158,7 +158,8 @@ fn unlabel_credentials(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
     if !ours {
         return Continue(());
     }
-    act(Action::UnlabelCredentials { name: name.to_owned(), cluster: cluster.to_owned() })
+    let version = credentials_version(o, host, name)?;
+    act(Action::UnlabelCredentials { name: name.to_owned(), cluster: cluster.to_owned(), version })
 }
 
 /// The cluster whose name host and Secret carry: as the Machine says, else as our own label does.

@@ -260,6 +260,22 @@ fn m_44_a_missing_bmc_secret_is_named_and_waited_for() {
 }
 
 #[test]
+fn the_label_of_a_bmc_secret_depends_on_the_version_that_is_known_to_work() {
+    let labelled = |used: &str| {
+        let mut world = World::new();
+        world.host().spec.consumer_ref = consumer("m1");
+        world.host().status.get_or_insert_default().good_credentials = Some(capm3_api::foreign::UsedCredentials {
+            credentials: Some(SecretRef::new("ns", used)),
+            credentials_version: "12".to_owned(),
+        });
+        world.pass();
+        world.versions
+    };
+    assert_eq!(labelled("host-0-bmc"), ["12"]);
+    assert_eq!(labelled("host-0-bmc-of-before"), ["7"], "read, where the operator has not used it yet");
+}
+
+#[test]
 fn a_as_5_a_claim_without_annotation_is_finished() {
     let mut world = World::new();
     world.host().spec.consumer_ref = consumer("m1");

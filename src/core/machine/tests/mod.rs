@@ -41,6 +41,8 @@ struct World {
     claim: Option<Metal3DataClaim>,
     data: Option<Metal3Data>,
     credentials: Credentials,
+    /// What the labels of the credentials were conditional on.
+    versions: Vec<String>,
     /// Secrets that exist, but for the hosts' and the machine's bootstrap data.
     secrets: BTreeSet<String>,
     nodes: Nodes,
@@ -145,6 +147,7 @@ impl World {
             claim: None,
             data: None,
             credentials: Credentials::Labelled(None),
+            versions: Vec::new(),
             secrets: ["net", "own"].map(str::to_owned).into(),
             nodes: Nodes::Listed(Vec::new()),
             control_plane: None,
@@ -338,7 +341,10 @@ impl World {
             Question::MachineLive => answers.machine_is_live = true,
             Question::HostsLive => answers.hosts_are_live = true,
             Question::ClaimLive => answers.claim_is_live = true,
-            Question::Credentials { .. } => answers.credentials = Some(self.credentials.clone()),
+            Question::Credentials { .. } => {
+                answers.credentials = Some(self.credentials.clone());
+                answers.credentials_version = Some("7".to_owned());
+            }
             Question::Secret { name } => {
                 answers.secrets.insert(name.clone(), self.secrets.contains(name));
             }
@@ -376,7 +382,8 @@ impl World {
             Action::LabelCredentials { .. } if self.credentials == Credentials::Missing => {
                 answers.credentials = Some(Credentials::Missing); // the write is refused and the caller looks
             }
-            Action::LabelCredentials { cluster, .. } => {
+            Action::LabelCredentials { cluster, version, .. } => {
+                self.versions.push(version.clone());
                 self.writes.push(format!("credentials {cluster}"));
                 self.credentials = Credentials::Labelled(Some(cluster.clone()));
                 answers.credentials = Some(self.credentials.clone());
