@@ -242,7 +242,7 @@ impl Machines {
     /// Answers the question. False: the machine is gone; what the watch shows next decides.
     async fn find_out(&self, world: &mut World, question: &Question, report: &Report) -> Result<bool, Error> {
         // That it leaves has to be said anyway, and a write on condition knows as much as a read.
-        let leaving = world.machine.metadata.deletion_timestamp.is_some();
+        let leaving = world.machine.metadata.deletion_timestamp.is_some() && !machine::is_stuck_leaving(&world.machine);
         if *question == Question::MachineLive
             && leaving
             && matches!(self.store_status(&world.machine, report).await, Ok(Stored::Written))

@@ -107,6 +107,8 @@ pub struct Answers {
     /// The claim was read live: when there is none, there is none.
     pub claim_is_live: bool,
     pub credentials: Option<Credentials>,
+    /// The resourceVersion of the Secret that was read for [`Self::credentials`].
+    pub credentials_version: Option<String>,
     /// Whether Secrets that the user names exist, by name.
     pub secrets: BTreeMap<String, bool>,
     /// The host's status as JSON without its hardware.
@@ -186,15 +188,17 @@ pub enum Action {
         version: Version,
         patch: Value,
     },
-    /// The cluster-name label of a BMC Secret.
+    /// The cluster-name label of a BMC Secret that is still the one of this version.
     LabelCredentials {
         name: String,
         cluster: String,
+        version: String,
     },
     /// Takes that label away if it names this cluster; of another, or without any, the Secret stays as it is.
     UnlabelCredentials {
         name: String,
         cluster: String,
+        version: String,
     },
     CreateClaim(Box<Metal3DataClaim>),
     /// Takes our finalizer off the data claim.
@@ -542,6 +546,17 @@ pub fn was_associated(machine: &Metal3Machine) -> bool {
     machine.spec.provider_id.as_deref().is_some_and(|id| !id.is_empty())
         || status
             .is_some_and(|s| s.user_data.is_some() || conditions::is_true(&s.conditions, condition::ASSOCIATE_HOST))
+}
+
+/// Whether the status says that a step of the way out failed: a report from before that step would take it back, the next failure
+/// would bring it back, and each would wake the machine at once.
+#[must_use]
+pub fn is_stuck_leaving(machine: &Metal3Machine) -> bool {
+    let conditions = machine.status.iter().flat_map(|status| &status.conditions);
+    let failures = [rows::DELETION_FAILED, rows::DISASSOCIATE_FAILED];
+    conditions
+        .filter(|condition| condition.status == "False")
+        .any(|condition| failures.iter().any(|row| (row.kind, row.reason) == (&*condition.type_, &*condition.reason)))
 }
 
 impl<'a> Observed<'a> {
