@@ -68,6 +68,16 @@ impl Pools {
         let now = self.clock.now();
         let unserved = without_pool(&claims, &self.addresses_of(pool), now);
         let mut problems = Vec::new();
+        if !unserved.orphans.is_empty() {
+            if self.live::<IPPool>(pool).await?.is_some() {
+                return Ok(Next::Done); // its event is on the way
+            }
+            for orphan in &unserved.orphans {
+                if self.claim_uid_live(pool, &orphan.claim_key()).await?.is_none_or(|uid| !orphan.is_of(&uid)) {
+                    problems.extend(self.free(pool, orphan).await.err());
+                }
+            }
+        }
         self.release_all(pool, &unserved.releases, &mut problems).await;
         for claim in unserved.told.iter().filter_map(|key| objects.get(key)) {
             let told = match claim {

@@ -97,12 +97,8 @@ impl Pools {
 
     async fn confirm(&self, pool: &Key, needs: &Needs, observed: &mut Observed) -> Result<(), PoolError> {
         for claim in &needs.claims {
-            let key = pool.sibling(&claim.name);
-            let uid = match claim.kind {
-                Kind::Metal3 => self.live::<IPClaim>(&key).await?.map(|claim| claim.metadata.uid),
-                Kind::ClusterApi => self.live::<IPAddressClaim>(&key).await?.map(|claim| claim.metadata.uid),
-            };
-            observed.confirmed.claims.insert(claim.clone(), uid.map(Option::unwrap_or_default));
+            let uid = self.claim_uid_live(pool, claim).await?;
+            observed.confirmed.claims.insert(claim.clone(), uid);
         }
         for (kind, name) in &needs.addresses {
             let key = pool.sibling(name);
@@ -133,6 +129,16 @@ impl Pools {
     }
 
     /// A kind that the API server does not serve has no objects.
+    /// The uid of a claim, past the caches; none when there is no such claim.
+    pub(super) async fn claim_uid_live(&self, pool: &Key, claim: &ClaimKey) -> Result<Option<String>, PoolError> {
+        let key = pool.sibling(&claim.name);
+        let uid = match claim.kind {
+            Kind::Metal3 => self.live::<IPClaim>(&key).await?.map(|claim| claim.metadata.uid),
+            Kind::ClusterApi => self.live::<IPAddressClaim>(&key).await?.map(|claim| claim.metadata.uid),
+        };
+        Ok(uid.map(Option::unwrap_or_default))
+    }
+
     pub(super) async fn live<K: Object>(&self, key: &Key) -> Result<Option<K>, PoolError> {
         match self.reader.get(key).await {
             Err(capm3_runtime::ReadError::NoSuchKind { .. }) => Ok(None),

@@ -233,6 +233,7 @@ fn pool_pass() {
         answer,
     };
     let address = |n: u32| AddressObject {
+        deleting: false,
         kind: Kind::Metal3,
         name: object_name(PREFIX, used(&offer, n)),
         uid: format!("uid-address-{n}"),

@@ -171,6 +171,7 @@ fn object(kind: Kind, meta: &ObjectMeta, address: &str, claim: &str) -> AddressO
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
+        deleting: meta.deletion_timestamp.is_some(),
         address: address.to_owned(),
         claim: claim.to_owned(),
         claim_uid: meta.owner_references.iter().flatten().find(of_claim).map(|owner| owner.uid.clone()),

@@ -1,6 +1,6 @@
 //! The claims of a pool that does not exist: nobody is served, and nobody is kept from going.
 //!
-//! Rules: spec/ipam.md I-30 and I-31.
+//! Rules: docs/spec/ipam.md I-30 and I-31.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct Unserved {
     pub releases: Vec<Release>,
     /// The others are told what they wait for, unless it may come any moment.
     pub told: Vec<ClaimKey>,
+    /// Address objects that are being deleted for claims nobody sees: once those and the pool are looked for live, our finalizer goes.
+    pub orphans: Vec<AddressObject>,
     pub after: Option<Duration>,
 }
 
@@ -29,5 +31,9 @@ pub fn without_pool(claims: &[Claim], addresses: &[AddressObject], now: Timestam
     let (young, waiting): (Vec<_>, Vec<_>) =
         claims.iter().filter(open).partition(|claim| claim.created.is_some_and(|created| is_young(created, now)));
     let told = waiting.into_iter().map(|claim| claim.key.clone()).collect();
-    Unserved { releases, told, after: young.first().map(|_| JUST_CREATED) }
+    // One that nobody deletes may have come before its claim, out of a backup.
+    let known =
+        |object: &AddressObject| claims.iter().any(|claim| claim.key == object.claim_key() && object.is_of(&claim.uid));
+    let orphans = addresses.iter().filter(|object| object.deleting && !known(object)).cloned().collect();
+    Unserved { releases, told, orphans, after: young.first().map(|_| JUST_CREATED) }
 }

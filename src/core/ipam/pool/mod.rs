@@ -127,6 +127,7 @@ pub struct AddressObject {
     pub uid: String,
     pub resource_version: Option<String>,
     pub finalizers: Vec<String>,
+    pub deleting: bool,
     pub address: String,
     pub claim: String,
     /// From its owner references.
@@ -312,7 +313,7 @@ impl AddressObject {
         (others.len() != self.finalizers.len()).then_some(others)
     }
 
-    fn is_of(&self, claim_uid: &str) -> bool {
+    pub fn is_of(&self, claim_uid: &str) -> bool {
         self.claim_uid.as_deref().is_none_or(|uid| uid == claim_uid)
     }
 }

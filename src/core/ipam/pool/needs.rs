@@ -68,3 +68,8 @@ pub(super) fn is_gone(confirmed: &Confirmed, object: &AddressObject) -> bool {
         Some(Some(uid)) => !object.is_of(uid),
     }
 }
+
+/// The live read found the very claim.
+pub(super) fn is_there(confirmed: &Confirmed, object: &AddressObject) -> bool {
+    matches!(confirmed.claims.get(&object.claim_key()), Some(Some(uid)) if object.is_of(uid))
+}

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::allocate::{Failure, Grant, allocate, describe};
 use super::super::range::{Address, object_name};
 use super::super::table::{ClaimKey, Kind, Table};
-use super::needs::is_gone;
+use super::needs::{is_gone, is_there};
 use super::view::View;
 use super::{Answer, Claim, Cluster, NewAddress, Observed, Plan, Serve, Status, WAIT};
 use crate::conditions::Summary;
@@ -85,6 +85,8 @@ impl<'a> Pass<'a> {
             let Ok(address) = object.address.parse::<Address>() else { continue };
             match self.view.claims.get(&object.claim_key()) {
                 Some(claim) if object.is_of(&claim.uid) && !claim.is_leaving() => self.table.take(address, &claim.key),
+                // Not cached yet, and there: its entry is another manager's, who would write it again, and so on.
+                None if is_there(&seen.confirmed, object) => self.table.take(address, &object.claim_key()),
                 Some(_) | None => self.table.block(address),
             }
         }

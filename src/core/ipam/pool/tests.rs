@@ -197,6 +197,7 @@ fn of<'a>(seen: &'a mut Observed, key: &ClaimKey) -> &'a mut Claim {
 fn object(claim: &Claim, address: &str) -> AddressObject {
     let address = at(address);
     AddressObject {
+        deleting: false,
         kind: claim.key.kind,
         name: object_name("abcpref", address.parse().unwrap()),
         uid: format!("uid-{address}"),
@@ -569,6 +570,18 @@ fn a_pool_that_does_not_exist_still_lets_its_claims_go() {
     assert_eq!(unserved, Unserved { after: Some(JUST_CREATED), ..Unserved::default() }, "its pool may be on the way");
 }
 
+#[test]
+fn an_address_that_arrives_after_its_pool_and_claim_are_gone_goes_too() {
+    let now = Timestamp::from_second(2000).unwrap();
+    let gone = m3("gone");
+    let late = AddressObject { deleting: true, ..object(&gone, ".11") };
+    let orphans = |claims: &[Claim], object: &AddressObject| without_pool(claims, std::slice::from_ref(object), now).orphans;
+    assert_eq!(orphans(&[], &late), std::slice::from_ref(&late));
+    assert_eq!(orphans(&[gone], &late), [], "it is the claim's to release");
+    let restored = AddressObject { deleting: false, ..late };
+    assert_eq!(orphans(&[], &restored), [], "its claim may be on the way");
+}
+
 /// Wherever a pass is cut off, the next ones finish its work, and nobody's address changes.
 #[test]
 fn every_prefix_of_a_plan_converges() {
@@ -741,7 +754,10 @@ fn hi_20_an_object_whose_claim_lives_is_no_orphan() {
     let mut world = ten().holding(m3("abc"), ".11");
     let claim = world.0.claims.remove(0);
     world.0.confirmed.claims = [(claim.key, Some(claim.uid))].into();
-    assert_eq!(world.decide().orphans, []);
+    let plan = world.decide();
+    assert_eq!(plan.orphans, []);
+    let entries = plan.status.map_or_else(|| world.0.pool.indexes.clone(), |status| status.indexes);
+    assert_eq!(entries, world.0.pool.indexes, "two managers, one with a late cache, do not undo each other's entries");
     world.0.confirmed.claims.values_mut().for_each(|uid| *uid = Some("another".into()));
     assert_eq!(world.decide().orphans.len(), 1);
 }
