@@ -13,6 +13,7 @@
 //! early, which the summary says. Without it fewer than were asked for are a failure, as are fewer than [`PLANS`] plans of all scenarios.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,6 +37,32 @@ static END: Mutex<Option<Instant>> = Mutex::new(None);
 
 fn is_over() -> bool {
     END.lock().is_some_and(|end| Instant::now() >= end)
+}
+
+/// What each thread plays, and since when.
+static PLAYED: Mutex<BTreeMap<String, (Instant, Case)>> = Mutex::new(BTreeMap::new());
+/// A case that takes longer never comes to an end: virtual time stands still in it.
+const ENDLESS: Duration = Duration::from_secs(120);
+
+fn plays(case: Case) -> Case {
+    let thread = format!("{:?}", std::thread::current().id());
+    PLAYED.lock().insert(thread, (Instant::now(), case.clone()));
+    case
+}
+
+/// Ends the program with the case that does not end.
+fn watch_for_endless() {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park_timeout(ENDLESS / 4);
+            let endless = PLAYED.lock().values().find(|(since, _)| since.elapsed() > ENDLESS).cloned();
+            if let Some((_, case)) = endless {
+                println!("still running after {} s: {case}", ENDLESS.as_secs());
+                #[expect(clippy::disallowed_methods, reason = "the thread that is to end the program does not answer")]
+                std::process::exit(1);
+            }
+        }
+    });
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -135,6 +162,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     let end_at = |part: u32| {
         *END.lock() = cap.map(|seconds| start + Duration::from_secs(seconds as u64) * part / 4);
     };
+    watch_for_endless();
     let threads = threads(options)?;
     let seeds = number(options, "--seeds")?.unwrap_or(SEEDS);
     let team = Team { runtimes: runtime, threads, enough: is_over };
@@ -151,7 +179,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
         let cases = in_turn(&calm.iter().map(single).collect::<Vec<_>>());
         let begun = Instant::now();
         end_at(if what == "all" { 1 } else { 4 });
-        let tally = team.run(cases.len(), &|i| cases[i].clone());
+        let tally = team.run(cases.len(), &|i| plays(cases[i].clone()));
         well &= show("plans", &tally, begun.elapsed(), threads);
         if option("--scenario").is_none() && cases.len() < PLANS {
             println!("fewer than {PLANS} plans: there are too few scenarios");
@@ -164,7 +192,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
         let deck = Deck { scenarios: &scenarios, recordings: &recordings };
         let begun = Instant::now();
         end_at(4);
-        let tally = team.run(seeds, &|i| deck.deal(i as u64));
+        let tally = team.run(seeds, &|i| plays(deck.deal(i as u64)));
         well &= show("seeds", &tally, begun.elapsed(), threads);
         tallies.push(("seeds", tally, begun.elapsed()));
     }
@@ -213,6 +241,7 @@ fn show(what: &str, tally: &Tally, took: Duration, threads: usize) -> bool {
         let what = report.violations.first().map(|violation| violation.what.as_str()).unwrap_or_default();
         println!("{invariant} did not hold in {cases} cases of {scenario}; {found}: {what}");
     }
+    PLAYED.lock().clear();
     *END.lock() = Some(Instant::now() + SHRINKING);
     let mut player = Player::new(runtime);
     for failure in tally.failures.values().take(SHRUNK) {

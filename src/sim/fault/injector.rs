@@ -24,6 +24,9 @@ const TOGETHER: Duration = Duration::from_secs(30);
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 /// A lag without end ends when nothing has been written for so long: without the cache nothing goes on.
 const STANDSTILL: Duration = Duration::from_secs(60);
+/// A run in which managers ask more has no end of its own: whoever asks on gets no answer, and time can go by. What made them ask is
+/// a loop that I22 tells of.
+const ENDLESS: u64 = 20_000;
 /// How often a lag looks whether it is over.
 const LOOK: Duration = Duration::from_millis(100);
 /// Just below the deadline that the API server gives webhooks.
@@ -370,6 +373,9 @@ impl Injector {
             let mut state = self.state.lock();
             let now = Instant::now();
             let until = |end: Option<&Instant>| end.is_some_and(|end| now < *end);
+            if state.asked > ENDLESS {
+                return Fate::Hang;
+            }
             if state.dying.remove(&call.process) {
                 drop(state);
                 self.kill(call.process);
@@ -595,8 +601,7 @@ impl Injector {
         let Some(server) = self.server(side) else { return };
         self.meanwhile(async move {
             sleep(HALF_A_MINUTE).await;
-            server.compact();
-            server.restart();
+            server.expire();
         });
     }
 

@@ -206,6 +206,11 @@ impl Store {
         }
     }
 
+    /// A revision that nothing is told of.
+    pub(super) fn skip(&mut self) {
+        self.revision += 1;
+    }
+
     /// Forgets every change up to and including `revision`.
     pub(super) fn compact(&mut self, revision: u64) {
         let horizon = self.compacted.max(revision.min(self.revision));

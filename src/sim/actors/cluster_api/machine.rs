@@ -1,5 +1,7 @@
 //! A Machine: what it refers to is adopted, what comes of it is copied, and it leaves last (T6 to T8, T12, T15, K-161, K-192).
 
+use std::sync::Arc;
+
 use capm3_api::names::{annotation, label};
 use serde_json::{Value, json};
 
@@ -53,20 +55,24 @@ pub(super) fn decide(view: &dyn View, machine: &Value) -> Vec<Act> {
         wanted["status"]["conditions"] = json!([ready]);
     }
     acts.extend(patch(MACHINE, machine, &wanted));
-    let id = &wanted["spec"]["providerID"];
-    let nodes = view.all(NODE);
-    let mut mine = nodes.iter().filter(|node| id.is_string() && node["spec"]["providerID"] == *id);
-    if let (Some(node), None) = (mine.next(), mine.next()) {
-        put(&mut wanted, &["status", "nodeRef", "name"], name(node));
-        let mut tagged = Value::clone(node);
+    if let Some(node) = the_node(view, &wanted["spec"]["providerID"]) {
+        put(&mut wanted, &["status", "nodeRef", "name"], name(&node));
+        let mut tagged = Value::clone(&node);
         for (key, value) in [("cluster-name", name(&cluster)), ("machine", name(machine))] {
             put(&mut tagged, &["metadata", "annotations", &format!("cluster.x-k8s.io/{key}")], value);
         }
-        acts.extend(patch(NODE, node, &tagged));
+        acts.extend(patch(NODE, &node, &tagged));
     }
     wanted["status"]["phase"] = phase(&wanted).into();
     acts.extend(patch_status(MACHINE, machine, &wanted));
     acts
+}
+
+/// The only Node of this provider ID (K-25).
+fn the_node(view: &dyn View, id: &Value) -> Option<Arc<Value>> {
+    let mut mine = view.all(NODE).into_iter().filter(|node| id.is_string() && node["spec"]["providerID"] == *id);
+    let node = mine.next()?;
+    mine.next().is_none().then_some(node)
 }
 
 /// The controller owner and the cluster's label; whoever made it is no owner any more (K-31).
@@ -148,6 +154,12 @@ fn phase(machine: &Value) -> &'static str {
 fn leave(view: &dyn View, cluster: &Value, machine: &Value, infra: &Value, config: &Value) -> Vec<Act> {
     let mut leaving = machine.clone();
     leaving["status"]["phase"] = "Deleting".into();
+    // A Node that came too late for the reference is looked up once more, by what the infrastructure says.
+    let id = [machine, infra].map(|object| &object["spec"]["providerID"]).into_iter().find(|id| id.is_string());
+    let known = machine["status"]["nodeRef"]["name"].is_string();
+    if let Some(node) = id.filter(|_| !known).and_then(|id| the_node(view, id)) {
+        put(&mut leaving, &["status", "nodeRef", "name"], name(&node));
+    }
     let mut acts: Vec<Act> = patch_status(MACHINE, machine, &leaving).into_iter().collect();
     let annotations = machine["metadata"]["annotations"].as_object();
     if annotations.is_some_and(|all| all.keys().any(|key| HOOKS.iter().any(|hook| key.starts_with(hook)))) {
