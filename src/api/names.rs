@@ -99,6 +99,8 @@ pub mod annotation {
     pub const CONVERSION_DATA: &str = "cluster.x-k8s.io/conversion-data";
     /// On an address claim of either kind: the address it asks for.
     pub const REQUESTED_ADDRESS: &str = "ipAddress";
+    /// On a Metal3DataTemplate, with the value `true`: `dnsServersFromPool` renders the name servers of its pools. Ours alone.
+    pub const RENDER_DNS_SERVERS: &str = "capm3.metal3.io/render-dns-servers";
     pub const LABEL_SYNC_PREFIXES: &str = "metal3.io/metal3-label-sync-prefixes";
     pub const NODE_ANNOTATIONS_BACKUP: &str = "remediation.metal3.io/node-annotations-backup";
     pub const NODE_LABELS_BACKUP: &str = "remediation.metal3.io/node-labels-backup";

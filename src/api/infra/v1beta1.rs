@@ -450,7 +450,7 @@ pub struct Metal3DataTemplateStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MetaData {
-    /// Keys for the name servers of a pool; nothing is rendered for them.
+    /// Keys for a pool's name servers, if the template is annotated with `capm3.metal3.io/render-dns-servers: "true"`.
     #[serde(rename = "dnsServersFromIPPool", skip_serializing_if = "Vec::is_empty")]
     pub dns_servers_from_ip_pool: Vec<FromPool>,
     /// Keys whose value is that of an annotation.
@@ -831,7 +831,7 @@ pub struct Gateway {
     /// An annotation that holds the name of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_annotation: Option<AnnotationRef>,
-    /// The pool whose gateway it is.
+    /// The pool whose gateway it is; an address of it is taken, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub from_pool_ref: Option<PoolRef>,
@@ -860,7 +860,7 @@ pub struct Services {
     /// Addresses of name servers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
-    /// Name of an IPPool whose name servers are added.
+    /// Name of an IPPool whose name servers are added; an address of it is taken, too.
     #[serde(rename = "dnsFromIPPool", skip_serializing_if = "Option::is_none")]
     pub dns_from_ip_pool: Option<String>,
 }

@@ -15,8 +15,8 @@ use capm3_core::data::life::{
 use capm3_runtime::{Clock, Key, ListOptions, Next, Object, ReadError, Reader, Reconcile, WriteError, Writer, key_of};
 
 use super::{
-    BY_LABEL, BY_OWNER, DataError, RACE, SAFETY_NET, Stores, UNWATCHED, cluster_label, delete, is_race, let_go, patch,
-    patch_status,
+    BY_LABEL, BY_OWNER, BY_OWNER_NAME, DataError, RACE, SAFETY_NET, Stores, UNWATCHED, cluster_label, delete, is_race,
+    let_go, patch, patch_status,
 };
 
 pub(super) struct Datas {
@@ -53,6 +53,7 @@ impl Reconcile for Datas {
     type Error = DataError;
 
     async fn reconcile(&self, key: &Key) -> Result<Next, DataError> {
+        self.let_go_of_left_behind(key).await?;
         let Some(data) = self.stores.datas.get(key) else { return Ok(Next::Done) };
         let mut gathered = self.gather(key, data);
         if gathered.data.metadata.deletion_timestamp.is_some() {
@@ -71,6 +72,9 @@ impl Reconcile for Datas {
                 }
                 Applied::Race => return Ok(Next::After(RACE)),
                 Applied::All => {
+                    for pool in &plan.without_gateway {
+                        tracing::warn!(data = %key, %pool, "the template asks for the gateway of a pool that has none");
+                    }
                     return match plan.next {
                         life::Next::Done => Ok(Next::Done),
                         life::Next::Wait(waiting) => {
@@ -203,6 +207,10 @@ impl Datas {
         let mut departure = life::depart(&gathered.observed(), false);
         if departure == Departure::LookLive {
             gathered.known = self.known_live(key, &gathered.data).await.map_err(DataError::Read)?;
+            if let (None, Some(claim)) = (&gathered.claim, &gathered.data.spec.claim) {
+                let claim = self.reader.get(&key.sibling(&claim.name)).await.map_err(DataError::Read)?;
+                gathered.claim = claim.map(Arc::new);
+            }
             departure = life::depart(&gathered.observed(), true);
         }
         let releases = match departure {
@@ -245,6 +253,29 @@ impl Datas {
             let_go(&self.writer, claim, finalizer::DATA).await?;
         }
         if alive { delete(&self.writer, claim).await } else { Ok(()) }
+    }
+
+    /// A request can outlive the Metal3Data it was sent for. What the caches say is looked up before it is believed.
+    async fn let_go_of_left_behind(&self, key: &Key) -> Result<(), DataError> {
+        let owner = key.to_string();
+        let known = Known {
+            claims: by_name(self.stores.ip_claims.by_index(BY_OWNER_NAME, &owner)).collect(),
+            capi_claims: by_name(self.stores.capi_claims.by_index(BY_OWNER_NAME, &owner)).collect(),
+            ..Known::default()
+        };
+        if claims::left_behind(self.stores.datas.get(key).as_deref(), &known).is_empty() {
+            return Ok(());
+        }
+        let data: Option<Metal3Data> = self.reader.get(key).await.map_err(DataError::Read)?;
+        for release in claims::left_behind(data.as_ref(), &known) {
+            tracing::info!(data = %key, "an address claim was left behind");
+            if let Err(error) = self.release(&release).await
+                && !is_race(&error)
+            {
+                return Err(DataError::Write(error));
+            }
+        }
+        Ok(())
     }
 
     /// All claims around the data, past the caches. A kind that is not served has no claims.

@@ -6,7 +6,7 @@
 //! | Metal3DataClaim | the one it names, unless it was answered | the data that answer it |
 //! | Metal3Data (appears, is deleted, goes) | the one it is of | - |
 //! | Metal3Data | - | itself, unless it became ready |
-//! | IPClaim, IPAddressClaim | - | the owner |
+//! | IPClaim, IPAddressClaim | - | the owner, also one that is gone |
 //! | IPAddress of either kind | - | the owner of its claim, while it waits |
 //! | Metal3Machine, Machine, BareMetalHost | - | the data of the machine, while it waits |
 //! | Cluster (appears, is paused or resumed) | those with claims of the cluster | those of the cluster |
@@ -46,6 +46,7 @@ const BY_CLAIM: &str = "data: claim";
 const BY_MACHINE: &str = "data: machine";
 const BY_CLUSTER: &str = "data: cluster";
 const BY_OWNER: &str = "data: owner";
+const BY_OWNER_NAME: &str = "data: owner's name";
 const BY_LABEL: &str = "data: label";
 
 /// Where an event ends the wait, this is the net under it.
@@ -114,6 +115,8 @@ impl Stores {
         stores
             .capi_claims
             .index(BY_OWNER, |claim| data_owners(&claim.metadata).map(|owner| owner.uid.clone()).collect());
+        stores.ip_claims.index(BY_OWNER_NAME, |claim| owner_names(&claim.metadata));
+        stores.capi_claims.index(BY_OWNER_NAME, |claim| owner_names(&claim.metadata));
         stores.ip_claims.index(BY_LABEL, |claim| {
             let data = claim.metadata.labels.as_ref().and_then(|labels| labels.get(label::DATA_NAME));
             data.map(|name| key_of(claim).sibling(name).to_string()).into_iter().collect()
@@ -273,6 +276,10 @@ fn owner_keys(claim: &ObjectMeta) -> Vec<Key> {
     data_owners(claim).map(|owner| Key::new(namespace, &owner.name)).collect()
 }
 
+fn owner_names(claim: &ObjectMeta) -> Vec<String> {
+    owner_keys(claim).iter().map(Key::to_string).collect()
+}
+
 /// Neither rendered nor on its way out.
 fn waits(data: &Metal3Data) -> bool {
     let ready = data.status.as_ref().is_some_and(|status| status.ready == Some(true));
@@ -415,10 +422,14 @@ mod tests {
     }
 
     #[test]
-    fn td_44_td_45_td_125_which_template_a_claim_wakes() {
+    fn td_44_a_claim_wakes_the_template_of_its_namespace() {
         let wakes = Some(Key::new("ns", "abc"));
         assert_eq!(template_of(&claim(json!({"name": "abc", "namespace": "ns"}))), wakes);
         assert_eq!(template_of(&claim(json!({"name": "abc"}))), wakes);
+    }
+
+    #[test]
+    fn td_45_a_claim_of_another_namespace_or_of_no_template_wakes_none() {
         assert_eq!(template_of(&claim(json!({"name": "abc", "namespace": "other"}))), None);
         assert_eq!(template_of(&claim(json!({"name": ""}))), None);
         assert_eq!(template_of(&claim(Value::Null)), None);

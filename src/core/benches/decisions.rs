@@ -107,6 +107,7 @@ fn rendering() {
         metal3_machine: meta("prod-md-0-x7k2p", None),
         host: Host { meta: meta("node-3", Some(&labels)), boot_mac: "aa:bb:cc:dd:ee:01", nics: Some(&nics) },
         addresses: &addresses,
+        dns_servers: false,
     };
     let both =
         || (render::meta_data(&meta_data, &facts).unwrap(), render::network_data(&network_data, &facts).unwrap());

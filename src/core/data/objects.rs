@@ -19,7 +19,7 @@ pub struct Meta<'a> {
 pub struct Host<'a> {
     pub meta: Meta<'a>,
     pub boot_mac: &'a str,
-    /// `None` while the host has not been inspected.
+    /// `None` while the host has not been inspected; a list without entries is not on the wire.
     pub nics: Option<&'a [HostNic]>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Host<'a> {
         Self {
             meta: Meta::of(&host.metadata),
             boot_mac: host.spec.boot_mac_address.as_deref().unwrap_or_default(),
-            nics: hardware.map(|hardware| hardware.nics.as_slice()),
+            nics: hardware.map(|hardware| hardware.nics.as_slice()).filter(|nics| !nics.is_empty()),
         }
     }
 }

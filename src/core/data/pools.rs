@@ -259,18 +259,31 @@ mod tests {
         assert!(pools(&template(spec), &host(&known)).unwrap()["test-pool"].is_metal3());
     }
 
+    #[track_caller]
+    fn check_annotation(objects: &Objects<'_>, object: &str, annotation: &str, expected: &str) {
+        let spec = networks(json!([{"fromPoolAnnotation": {"object": object, "annotation": annotation}}]));
+        assert_eq!(pools(&template(spec), objects).unwrap_err().to_string(), expected);
+    }
+
     #[test]
-    fn td_51_to_td_53_an_annotation_that_names_no_pool_is_an_error() {
-        let empty = annotations(&[("empty", "")]);
-        let cases = [
-            ("baremetalhost", "missing", "annotation missing not found or empty on baremetalhost"),
-            ("baremetalhost", "empty", "annotation empty not found or empty on baremetalhost"),
-            ("unknownobject", "missing", "unknown object type"),
-            ("machine", "missing", "machine is nil but referenced in annotation missing"),
-        ];
-        for (object, annotation, expected) in cases {
-            let spec = networks(json!([{"fromPoolAnnotation": {"object": object, "annotation": annotation}}]));
-            assert_eq!(pools(&template(spec), &host(&empty)).unwrap_err().to_string(), expected);
+    fn td_51_an_annotation_without_a_name_is_an_error() {
+        let on_host = annotations(&[("empty", "")]);
+        let objects = host(&on_host);
+        check_annotation(&objects, "baremetalhost", "none", "annotation none not found or empty on baremetalhost");
+        check_annotation(&objects, "baremetalhost", "empty", "annotation empty not found or empty on baremetalhost");
+    }
+
+    #[test]
+    fn td_52_an_annotation_of_an_object_that_nobody_knows() {
+        check_annotation(&host(&annotations(&[])), "unknownobject", "pool", "unknown object type");
+    }
+
+    #[test]
+    fn td_53_an_annotation_of_an_object_that_alone_is_missing() {
+        let on_host = annotations(&[("pool", "a")]);
+        for object in ["machine", "metal3machine"] {
+            let expected = format!("{object} is nil but referenced in annotation pool");
+            check_annotation(&host(&on_host), object, "pool", &expected);
         }
     }
 
@@ -318,15 +331,23 @@ mod tests {
 
     /// The row as hazard HD-26 has it: shadowed references cost no address.
     #[test]
-    fn td_57_td_58_a_shadowed_reference_is_left_out() {
+    fn td_57_an_annotation_goes_before_a_reference_and_a_name() {
         let known = annotations(&[("pool", "a")]);
-        let spec = networks(json!([{
+        let network = json!({
+            "id": "i",
             "fromPoolAnnotation": {"object": "baremetalhost", "annotation": "pool"},
             "fromPoolRef": {"name": "b"},
             "ipAddressFromIPPool": "c",
-        }]));
-        check(spec, &host(&known), &["a"]);
-        check(networks(json!([{"fromPoolRef": {"name": "b"}, "ipAddressFromIPPool": "c"}])), &host(&known), &["b"]);
+        });
+        check(networks(json!([network])), &host(&known), &["a"]);
+        let network: StaticNetwork = serde_json::from_value(network).unwrap();
+        let rendered = address_pool(&network, &host(&known)).unwrap().unwrap();
+        assert_eq!(rendered, Pool::metal3("a"), "rendering reads the same");
+    }
+
+    #[test]
+    fn td_58_a_reference_goes_before_a_name() {
+        check(networks(json!([{"fromPoolRef": {"name": "b"}, "ipAddressFromIPPool": "c"}])), &NOTHING, &["b"]);
     }
 
     /// The row as hazard HD-26 has it: next to a literal gateway no pool is asked.
@@ -334,6 +355,8 @@ mod tests {
     fn td_59_a_literal_gateway_needs_no_pool() {
         let gateway = json!({"string": "10.0.0.1", "fromIPPool": "d"});
         check(networks(json!([{"ipAddressFromIPPool": "c", "routes": [{"gateway": gateway}]}])), &NOTHING, &["c"]);
+        let gateway: Gateway = serde_json::from_value(gateway).unwrap();
+        assert_eq!(gateway_pool(&gateway, &NOTHING).unwrap(), None, "rendering reads the text");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct IndexEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MetaData {
-    /// Keys for the name servers of a pool; nothing is rendered for them.
+    /// Keys for a pool's name servers, if the template is annotated with `capm3.metal3.io/render-dns-servers: "true"`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 512), extend("x-keyed-by" = "key"))]
     pub dns_servers_from_pool: Vec<FromPool>,
@@ -479,7 +479,7 @@ pub struct Gateway {
     /// An annotation that holds the name of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_annotation: Option<AnnotationRef>,
-    /// The pool whose gateway it is.
+    /// The pool whose gateway it is; an address of it is taken, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_pool_ref: Option<PoolRef>,
     /// The address itself.
@@ -512,7 +512,7 @@ pub struct Services {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 512), extend("x-kubernetes-list-type" = "set"))]
     pub dns: Vec<String>,
-    /// Name of an IPPool whose name servers are added.
+    /// Name of an IPPool whose name servers are added; an address of it is taken, too.
     #[serde(rename = "dnsFromIPPool", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub dns_from_ip_pool: Option<String>,

@@ -17,14 +17,14 @@ use crate::planted::{Defect, sown};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Departure {
     Wait(Waiting),
-    /// A claim may be under way that no cache shows yet: list the claims live and decide again.
+    /// An address claim may be under way, or a data claim be there, that no cache shows: look at all of them live and decide again.
     LookLive,
     /// Give all these back, then take the finalizer away.
     Leave(Vec<Release>),
     Gone,
 }
 
-/// What a Metal3Data that is being deleted does next. `live` says that `known` was read from the API server just now.
+/// What a Metal3Data that is being deleted does next. `live` says that `claim` and `known` were read from the API server just now.
 #[must_use]
 pub fn depart(observed: &Observed<'_>, live: bool) -> Departure {
     let data = observed.data;
@@ -39,7 +39,8 @@ pub fn depart(observed: &Observed<'_>, live: bool) -> Departure {
     }
     // A data that became ready has seen all its claims; before that the answer to a create may have been lost.
     let saw_all = data.status.as_ref().is_some_and(|status| status.ready == Some(true));
-    if !live && !saw_all && !sown(Defect::CachedClaimsReleased) {
+    let looks = !saw_all && !sown(Defect::CachedClaimsReleased) || is_claim_unseen(observed);
+    if !live && looks {
         return Departure::LookLive;
     }
     // The names help to find claims that lost their owner; a template that is gone or confused names none (HD-23).
@@ -47,6 +48,13 @@ pub fn depart(observed: &Observed<'_>, live: bool) -> Departure {
         .template
         .map_or_else(Pools::new, |template| pools(&template.spec, &Objects::default()).unwrap_or_default());
     Departure::Leave(claims::release(data, &pools, observed.known))
+}
+
+/// A user deletes what a machine uses, and the cache does not know the claim: it may lag behind. Who let go of the data has seen that
+/// the claim is on its way.
+fn is_claim_unseen(observed: &Observed<'_>) -> bool {
+    let held = observed.data.metadata.finalizers.iter().flatten().any(|held| held == finalizer::DATA_CLAIM);
+    held && observed.claim.is_none()
 }
 
 /// Whether the claim that this data answers is still there. A later claim of the same name, made for the next machine of

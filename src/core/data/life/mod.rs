@@ -15,7 +15,7 @@ mod secrets;
 mod tests;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capm3_api::foreign::{BareMetalHost, Cluster, Machine, Secret};
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim, Metal3DataStatus, Metal3DataTemplate, Metal3Machine};
@@ -24,7 +24,7 @@ use capm3_api::names::{CAPI_GROUP, INFRA_GROUP, annotation, label};
 
 pub use self::depart::{Departure, depart};
 pub use self::secrets::SecretState;
-use self::secrets::{render_once, secret_lost};
+use self::secrets::{intend, render_once, secret_lost};
 pub use self::told::{JUST_CREATED, is_young, refused, status};
 use super::claims::{self, Known};
 use super::message;
@@ -54,6 +54,8 @@ pub struct Observed<'a> {
 pub struct Plan {
     pub actions: Vec<Action>,
     pub status: Metal3DataStatus,
+    /// Pools that have no gateway although the template asks for it: for the log, once rendered (HD-34).
+    pub without_gateway: BTreeSet<String>,
     pub next: Next,
 }
 
@@ -131,13 +133,17 @@ pub fn pools_of(observed: &Observed<'_>) -> Pools {
 pub fn decide(observed: &Observed<'_>) -> Plan {
     let data = observed.data;
     if let Some(next) = held(observed) {
-        return Plan { actions: Vec::new(), status: data.status.clone().unwrap_or_default(), next };
+        let status = data.status.clone().unwrap_or_default();
+        return Plan { actions: Vec::new(), status, without_gateway: BTreeSet::new(), next };
     }
     let mut actions = Vec::new();
-    let (ready, next) = match render_once(observed, &mut actions) {
-        Ok(()) => (true, Next::Done),
-        Err(next) => (false, next),
+    let (ready, without_gateway, next) = match render_once(observed, &mut actions) {
+        Ok(without_gateway) => (true, without_gateway, Next::Done),
+        Err(next) => (false, BTreeSet::new(), next),
     };
+    if actions.is_empty() {
+        intend(data.clone(), data, &mut actions); // also who waits holds on (D-43)
+    }
     let was_ready = data.status.as_ref().and_then(|status| status.ready);
     let message = match &next {
         Next::Fail(text) => Some(message(text)),
@@ -146,7 +152,8 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     // A machine that runs is not shaken by a template that cannot be read for a moment (HD-17).
     let stays = was_ready == Some(true) && !secret_lost(observed);
     let ready = if ready || stays { Some(true) } else { was_ready.map(|_| false) };
-    Plan { actions, status: Metal3DataStatus { error_message: message, ready, ..Metal3DataStatus::default() }, next }
+    let status = Metal3DataStatus { error_message: message, ready, ..Metal3DataStatus::default() };
+    Plan { actions, status, without_gateway, next }
 }
 
 /// Why nothing may be touched now (D-41).

@@ -2,14 +2,14 @@
 //!
 //! Every step looks only at what it needs, so a Secret that is there already asks for neither machine nor host.
 //!
-//! Rules: docs/spec/data-rendering.md D-44, D-46, D-50 and D-51 with hazards HD-15 and HD-18 adopted.
+//! Rules: docs/spec/data-rendering.md D-44, D-46, D-50 and D-51 with hazards HD-15, HD-18, HD-19 and HD-34 adopted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capm3_api::foreign::{Secret, SecretData};
 use capm3_api::infra::v1beta2::{Metal3Data, Metal3Machine};
 use capm3_api::k8s::{ByteString, ObjectMeta};
-use capm3_api::names::{INFRA_GROUP, finalizer, label, secret};
+use capm3_api::names::{INFRA_GROUP, annotation, finalizer, label, secret};
 use capm3_api::{SecretRef, owner_reference};
 
 use super::super::claims::{self, Asking, Outcome};
@@ -54,17 +54,16 @@ fn secret_state(observed: &Observed<'_>, name: &str) -> SecretState {
     observed.secrets.get(name).copied().unwrap_or(SecretState::Absent)
 }
 
-/// D-44 in its order; `Ok` when every Secret that the template asks for is there once the actions are done.
-pub(super) fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) -> Result<(), Next> {
+/// D-44 in its order; `Ok` when every Secret that the template asks for is there once the actions are done, with the pools that were
+/// asked in vain for a gateway.
+pub(super) fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) -> Result<BTreeSet<String>, Next> {
     let (data, wait) = (observed.data, |what| Next::Wait(what));
     let namespace = data.metadata.namespace.as_deref().unwrap_or_default();
     let Some(reference) = data.spec.template.as_ref().filter(|reference| !reference.name.is_empty()) else {
-        intend(data.clone(), data, actions);
         return Err(Next::Done);
     };
     if data.status.as_ref().is_some_and(|status| status.ready == Some(true)) && !secret_lost(observed) {
-        intend(data.clone(), data, actions);
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     if reference.namespace_or(namespace) != namespace {
         let (own, name) = (reference.namespace_or(namespace), &reference.name);
@@ -90,7 +89,7 @@ pub(super) fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) ->
     }
     needed.retain(|(name, _)| secret_state(observed, name) == SecretState::Absent);
     if needed.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
 
     machine_of(metal3_machine).ok_or(wait(Waiting::Machine))?;
@@ -119,6 +118,7 @@ pub(super) fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) ->
         metal3_machine: metal3_meta,
         host,
         addresses: &addresses,
+        dns_servers: asks_for_dns_servers(&template.metadata),
     };
     for (name, part) in needed {
         let document = match (part, &template.spec.meta_data, &template.spec.network_data) {
@@ -129,7 +129,12 @@ pub(super) fn render_once(observed: &Observed<'_>, actions: &mut Vec<Action>) ->
         let document = document.map_err(unrenderable)?;
         actions.push(Action::Store(Box::new(rendered_secret(data, &name, cluster, part, document))));
     }
-    Ok(())
+    Ok(render::pools_without_gateway(&template.spec, &facts))
+}
+
+fn asks_for_dns_servers(template: &ObjectMeta) -> bool {
+    let value = template.annotations.as_ref().and_then(|annotations| annotations.get(annotation::RENDER_DNS_SERVERS));
+    value.is_some_and(|value| value == "true")
 }
 
 #[derive(Clone, Copy)]
@@ -138,7 +143,8 @@ enum Part {
     NetworkData,
 }
 
-fn intend(mut intended: Metal3Data, data: &Metal3Data, actions: &mut Vec<Action>) {
+/// Our finalizer, and what else is intended, in one write.
+pub(super) fn intend(mut intended: Metal3Data, data: &Metal3Data, actions: &mut Vec<Action>) {
     let finalizers = intended.metadata.finalizers.get_or_insert_default();
     if !finalizers.iter().any(|held| held == finalizer::DATA) {
         finalizers.push(finalizer::DATA.to_owned());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use capm3_api::SecretRef;
+use capm3_api::foreign::{IPAddress as CapiAddress, IPAddressClaim};
 use capm3_api::ipam::v1alpha1::{IPAddress, IPClaim};
 use capm3_api::k8s::{Time, Timestamp};
 use capm3_api::names::finalizer;
@@ -23,6 +24,7 @@ struct World {
     host: Option<BareMetalHost>,
     known: Known,
     secrets: BTreeMap<String, SecretState>,
+    by_host: bool,
 }
 
 fn world(template: Value) -> World {
@@ -36,6 +38,7 @@ fn world(template: Value) -> World {
         host: Some(object(HOST, json!({}))),
         known: Known::default(),
         secrets: BTreeMap::new(),
+        by_host: false,
     }
 }
 
@@ -59,7 +62,7 @@ impl World {
             host: self.host.as_ref(),
             known: &self.known,
             secrets: &self.secrets,
-            by_host: false,
+            by_host: self.by_host,
         }
     }
 
@@ -117,16 +120,42 @@ fn td_4_a_missing_template_is_awaited() {
     waits(&World { template: None, ..world(json!({})) }, Waiting::Template);
 }
 
-#[test]
-fn td_5_td_17_a_claim_without_owner() {
+fn ownerless() -> World {
     let mut world = world(both());
     world.claim.as_mut().unwrap().metadata.owner_references = None;
-    fails(&world, "metal3Machine not found in owner references");
+    world
 }
 
 #[test]
-fn td_6_td_18_a_missing_metal3_machine_is_awaited() {
+fn td_5_a_claim_without_owner_references() {
+    fails(&ownerless(), "metal3Machine not found in owner references");
+}
+
+#[test]
+fn td_17_the_machine_of_a_claim_without_owner_references() {
+    assert_eq!(metal3_machine_of(&ownerless().claim.unwrap()), None);
+    fails(&ownerless(), "metal3Machine not found in owner references");
+}
+
+#[test]
+fn td_6_a_missing_metal3_machine_is_awaited() {
     waits(&World { metal3_machine: None, ..world(both()) }, Waiting::Metal3Machine);
+}
+
+#[test]
+fn td_18_the_metal3_machine_that_owns_the_claim_is_awaited_by_name() {
+    let missing = World { metal3_machine: None, ..world(both()) };
+    waits(&missing, Waiting::Metal3Machine);
+    assert_eq!(told(&missing, 100).1, format!("False WaitingForMetal3Machine: waits for Metal3Machine {M3M}"));
+}
+
+/// Whose data it is does not depend on the template; only rendering compares the two.
+#[test]
+fn td_19_a_machine_is_found_without_a_template_to_compare() {
+    let mut other = World { template: None, ..world(both()) };
+    other.metal3_machine.as_mut().unwrap().spec.data_template = None;
+    assert_eq!(metal3_machine_of(&claim(CLAIM)).map(|owner| owner.name.as_str()), Some(M3M));
+    waits(&other, Waiting::Template);
 }
 
 #[test]
@@ -135,24 +164,64 @@ fn td_7_an_empty_template_needs_no_secret() {
     assert_eq!((plan.status.ready, documents(&plan), plan.next), (Some(true), Vec::new(), Next::Done));
 }
 
-#[test]
-fn td_8_td_20_a_machine_that_uses_another_template() {
-    for template in [Value::Null, json!({"name": "abcd"}), json!({"name": TEMPLATE, "namespace": "defg"})] {
-        let mut world = world(both());
-        world.metal3_machine.as_mut().unwrap().spec.data_template = serde_json::from_value(template).unwrap();
-        fails(&world, &format!("Metal3Machine {M3M} does not use Metal3DataTemplate {TEMPLATE}"));
-    }
+#[track_caller]
+fn check_other_template(template: Value) {
+    let mut world = world(both());
+    world.metal3_machine.as_mut().unwrap().spec.data_template = serde_json::from_value(template).unwrap();
+    fails(&world, &format!("Metal3Machine {M3M} does not use Metal3DataTemplate {TEMPLATE}"));
 }
 
 #[test]
-fn td_9_td_13_existing_secrets_are_taken_as_they_are() {
+fn td_8_a_machine_without_a_template() {
+    check_other_template(Value::Null);
+}
+
+#[test]
+fn td_20_a_machine_with_another_template() {
+    for template in [Value::Null, json!({"name": "abcd"}), json!({"name": TEMPLATE, "namespace": "defg"})] {
+        check_other_template(template);
+    }
+}
+
+/// Nobody writes what is there: the plan stores nothing.
+#[test]
+fn td_9_existing_secrets_are_taken_as_they_are() {
     let mut world = world(both());
     world.secrets.insert(secret("networkdata"), SecretState::Usable);
-    let names: Vec<_> = documents(&world.decide()).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [secret("metadata")]);
     world.secrets.insert(secret("metadata"), SecretState::Usable);
     let plan = world.decide();
-    assert_eq!((plan.status.ready, documents(&plan)), (Some(true), Vec::new()));
+    assert!(matches!(plan.actions[..], [Action::Intend(_)]), "{plan:?}");
+    assert_eq!((plan.status.ready, plan.next), (Some(true), Next::Done));
+}
+
+#[test]
+fn td_13_only_the_secret_that_is_missing_is_made() {
+    for (there, made) in [("networkdata", "metadata"), ("metadata", "networkdata")] {
+        let mut world = world(both());
+        world.secrets.insert(secret(there), SecretState::Usable);
+        let names: Vec<_> = documents(&world.decide()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [secret(made)]);
+    }
+}
+
+#[track_caller]
+fn check_only_secret(template: Value, suffix: &str) {
+    let plan = world(template).decide();
+    let names: Vec<_> = documents(&plan).into_iter().map(|(name, _)| name).collect();
+    assert_eq!((names, plan.status.ready), (vec![secret(suffix)], Some(true)));
+    let Some(Action::Intend(intended)) = plan.actions.first() else { panic!("{:?}", plan.actions) };
+    let named = [&intended.spec.meta_data, &intended.spec.network_data].map(Option::is_some);
+    assert_eq!(named, [suffix == "metadata", suffix == "networkdata"]);
+}
+
+#[test]
+fn td_93_without_meta_data_there_is_no_such_document() {
+    check_only_secret(json!({"networkData": {}}), "networkdata");
+}
+
+#[test]
+fn tn_1_without_network_data_there_is_no_such_document() {
+    check_only_secret(json!({"metaData": {}}), "metadata");
 }
 
 #[test]
@@ -170,7 +239,7 @@ fn td_10_both_secrets_after_the_intent() {
 }
 
 #[test]
-fn k_69_d_50_a_secret_carries_its_cluster() {
+fn d_50_a_secret_carries_its_cluster() {
     let plan = world(json!({"metaData": {}})).decide();
     let Some(Action::Store(stored)) = plan.actions.last() else { panic!("{:?}", plan.actions) };
     assert_eq!(stored.type_.as_deref(), Some("infrastructure.cluster.x-k8s.io/secret"));
@@ -190,38 +259,68 @@ fn k_69_d_50_a_secret_carries_its_cluster() {
 }
 
 #[test]
-fn td_11_td_12_machine_and_host_are_awaited() {
+fn td_11_the_machine_is_awaited() {
     let mut orphan = world(both());
     orphan.metal3_machine.as_mut().unwrap().metadata.owner_references = None;
     waits(&orphan, Waiting::Machine);
     waits(&World { machine: None, ..world(both()) }, Waiting::Machine);
-    waits(&World { host: None, ..world(both()) }, Waiting::Host);
-    let mut odd = world(both());
-    odd.metal3_machine.as_mut().unwrap().metadata.annotations =
-        Some(BTreeMap::from([(annotation::HOST.to_owned(), "a/b/c".to_owned())]));
-    assert!(matches!(odd.decide().next, Next::Fail(_)));
+}
+
+fn annotated_with_host(value: Option<&str>) -> World {
+    let mut world = world(both());
+    let annotations = value.map(|value| BTreeMap::from([(annotation::HOST.to_owned(), value.to_owned())]));
+    world.metal3_machine.as_mut().unwrap().metadata.annotations = annotations;
+    world
 }
 
 #[test]
-fn td_14_td_15_td_16_the_claim() {
-    for claim in [Value::Null, json!({}), json!({"namespace": NS})] {
-        let mut world = world(both());
-        world.data.spec.claim = serde_json::from_value(claim).unwrap();
-        fails(&world, "Metal3DataClaim name not set");
-    }
+fn td_12_the_host_annotation_is_awaited() {
+    // The caches have no host either: it is looked up by the annotation.
+    waits(&World { host: None, ..annotated_with_host(None) }, Waiting::Host);
+}
+
+#[test]
+fn d_44_a_host_that_is_missing_is_awaited_and_an_odd_annotation_is_an_error() {
+    waits(&World { host: None, ..world(both()) }, Waiting::Host);
+    assert!(matches!(annotated_with_host(Some("a/b/c")).decide().next, Next::Fail(_)));
+}
+
+#[track_caller]
+fn check_no_claim(claim: Value) {
+    let mut world = world(both());
+    world.data.spec.claim = serde_json::from_value(claim).unwrap();
+    fails(&world, "Metal3DataClaim name not set");
+}
+
+#[test]
+fn td_14_data_without_a_claim() {
+    check_no_claim(Value::Null);
+}
+
+#[test]
+fn td_15_data_whose_claim_has_no_name() {
+    check_no_claim(json!({}));
+    check_no_claim(json!({"namespace": NS}));
+}
+
+#[test]
+fn td_16_a_missing_claim_is_awaited() {
     waits(&World { claim: None, ..world(both()) }, Waiting::Claim);
 }
 
+/// A missing Cluster as hazard HD-13 has it: awaited.
 #[test]
-fn td_35_td_39_without_cluster_or_while_paused_nothing_is_touched() {
+fn td_35_without_cluster_nothing_is_touched() {
     let mut unlabelled = world(both());
     unlabelled.data.metadata.labels = None;
-    assert_eq!(
-        unlabelled.decide(),
-        Plan { actions: Vec::new(), status: Metal3DataStatus::default(), next: Next::Done }
-    );
-    let missing = World { cluster: None, ..world(both()) };
-    assert_eq!(missing.decide().next, Next::Wait(Waiting::Cluster));
+    let plan = unlabelled.decide();
+    assert_eq!((plan.actions, plan.status, plan.next), (Vec::new(), Metal3DataStatus::default(), Next::Done));
+    let plan = World { cluster: None, ..world(both()) }.decide();
+    assert_eq!((plan.actions, plan.next), (Vec::new(), Next::Wait(Waiting::Cluster)));
+}
+
+#[test]
+fn td_39_while_paused_nothing_is_touched() {
     let mut paused = world(both());
     paused.cluster.as_mut().unwrap().spec.paused = Some(true);
     assert_eq!((paused.decide().actions, paused.decide().next), (Vec::new(), Next::Wait(Waiting::Resume)));
@@ -234,7 +333,7 @@ fn told(world: &World, second: i64) -> (Metal3DataStatus, String) {
 }
 
 #[test]
-fn k_74_who_waits_names_what_it_waits_for() {
+fn who_waits_names_what_it_waits_for() {
     let template = json!({"metaData": {"ipAddressesFromPool": [{"key": "a", "name": "p"}, {"key": "b", "name": "q"}]}});
     let mut other_cluster = world(both());
     (other_cluster.cluster, other_cluster.data.status) = (None, Some(Metal3DataStatus::default()));
@@ -295,7 +394,8 @@ fn td_133_a_ready_data_stays_ready_and_quiet() {
     for world in [world(both()), World { template: None, ..world(both()) }, World { claim: None, ..world(both()) }] {
         let world = world.ready();
         let status = world.data.status.clone().unwrap();
-        assert_eq!(world.decide(), Plan { actions: Vec::new(), status, next: Next::Done });
+        let plan = world.decide();
+        assert_eq!((plan.actions, plan.status, plan.next), (Vec::new(), status, Next::Done));
     }
 }
 
@@ -338,6 +438,77 @@ fn td_61_the_claim_follows_the_intent_and_is_awaited() {
     assert_eq!((plan.status, plan.next), (Metal3DataStatus::default(), Next::Wait(Waiting::Addresses)));
 }
 
+/// Hazard HD-27: what tells the claims apart is on the claims.
+#[test]
+fn td_141_two_pools_by_host_leave_the_labels_of_the_data_alone() {
+    let template = json!({"metaData": {"ipAddressesFromPool": [{"key": "a", "name": "p"}, {"key": "b", "name": "q"}]}});
+    let world = World { by_host: true, ..world(template) };
+    let plan = world.decide();
+    let [Action::Intend(intended), Action::Address(first), Action::Address(second)] = &plan.actions[..] else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(intended.metadata.labels, world.data.metadata.labels);
+    for (claimed, pool) in [(first, "p"), (second, "q")] {
+        let claims::Action::Claim(claim) = claimed else { panic!("{claimed:?}") };
+        let labels = claim.metadata.labels.as_ref().unwrap();
+        assert_eq!((&labels[label::DATA_NAME], &labels[label::POOL_NAME]), (&DATA.to_owned(), &pool.to_owned()));
+    }
+}
+
+/// Claimed (TD-135 of the pools), and rendered.
+#[test]
+fn td_135_a_metadata_item_of_a_pool_of_cluster_api() {
+    let item = json!({"key": "ip", "name": POOL, "kind": "InClusterIPPool", "apiGroup": "ipam.cluster.x-k8s.io"});
+    let mut world = world(json!({"metaData": {"ipAddressesFromPool": [item]}}));
+    let plan = world.decide();
+    let [Action::Intend(_), Action::Address(claims::Action::ClaimFromCapi(made))] = &plan.actions[..] else {
+        panic!("{plan:?}")
+    };
+    let mut answered: IPAddressClaim = IPAddressClaim::clone(made);
+    answered.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    answered.status = serde_json::from_value(json!({"addressRef": {"name": "a"}})).unwrap();
+    world.known.capi_claims = by_name(vec![answered], |claim| &claim.metadata);
+    let address: CapiAddress = object("a", json!({"spec": {"address": "10.0.0.9", "prefix": 24}}));
+    world.known.capi_addresses = by_name(vec![address], |address| &address.metadata);
+    assert_eq!(documents(&world.decide())[0].1, format!("ip: 10.0.0.9\nproviderid: {NS}/{HOST}/{M3M}\n"));
+}
+
+fn delivered(gateway: Value, dns: Value) -> World {
+    let mut world = world(json!({"metaData": {
+        "gatewaysFromPool": [{"key": "gateway", "name": POOL}], "dnsServersFromPool": [{"key": "dns", "name": POOL}],
+    }}));
+    let mut answered: IPClaim = object(&format!("{DATA}-{POOL}"), json!({"status": {"address": {"name": "a"}}}));
+    answered.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    world.known.claims = by_name(vec![answered], |claim| &claim.metadata);
+    let spec = json!({"address": "10.0.0.9", "prefix": 24, "gateway": gateway, "dnsServers": dns});
+    world.known.addresses =
+        by_name(vec![object::<IPAddress>("a", json!({ "spec": spec }))], |address| &address.metadata);
+    world
+}
+
+#[test]
+fn hd_34_a_gateway_that_is_missing_is_told_once() {
+    let mut world = delivered(Value::Null, json!([]));
+    let plan = world.decide();
+    assert_eq!(plan.without_gateway.iter().collect::<Vec<_>>(), [POOL]);
+    assert!(documents(&plan)[0].1.contains("gateway: \"\"\n"), "and its key is there all the same");
+    world = world.ready();
+    assert_eq!(world.decide().without_gateway.len(), 0);
+    assert_eq!(delivered(json!("10.0.0.1"), json!([])).decide().without_gateway.len(), 0);
+}
+
+#[test]
+fn hd_19_a_template_asks_for_name_servers_by_annotation() {
+    let rendered = |value: Option<&str>| {
+        let mut world = delivered(json!("10.0.0.1"), json!(["8.8.8.8", "8.8.4.4"]));
+        let annotations = value.map(|value| [(annotation::RENDER_DNS_SERVERS.to_owned(), value.to_owned())].into());
+        world.template.as_mut().unwrap().metadata.annotations = annotations;
+        documents(&world.decide())[0].1.lines().find(|line| line.starts_with("dns")).map(str::to_owned)
+    };
+    assert_eq!(rendered(Some("true")).as_deref(), Some("dns: 8.8.8.8,8.8.4.4"));
+    assert_eq!([rendered(None), rendered(Some("")), rendered(Some("false"))], [None, None, None]);
+}
+
 #[test]
 fn td_70_a_failed_claim_is_told_in_the_status() {
     let mut world = world(with_pool());
@@ -374,10 +545,45 @@ fn departing(template: Value) -> World {
     world
 }
 
+/// With what it owns in the way of addresses.
+fn with_address(mut world: World) -> (World, Departure) {
+    let mut owned: IPClaim = object("any", json!({"metadata": {"finalizers": [finalizer::DATA]}}));
+    owned.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    world.known.claims = by_name(vec![owned.clone()], |claim| &claim.metadata);
+    (world, Departure::Leave(vec![Release::Metal3 { claim: Arc::new(owned), let_go: true, delete: true }]))
+}
+
 #[test]
-fn td_36_td_138_a_departing_data_needs_neither_cluster_nor_template() {
-    let world = World { cluster: None, template: None, ..departing(json!({})) };
-    assert_eq!(depart(&world.observed(), false), Departure::Leave(Vec::new()));
+fn td_36_a_departing_data_needs_no_cluster() {
+    let (world, leaves) = with_address(World { cluster: None, ..departing(json!({})) });
+    assert_eq!(depart(&world.observed(), false), leaves);
+}
+
+#[test]
+fn td_138_a_departing_data_needs_no_template() {
+    let (world, leaves) = with_address(World { template: None, ..departing(json!({})) });
+    assert_eq!(depart(&world.observed(), false), leaves);
+    let confused = json!({"metaData": {"ipAddressesFromPool": [
+        {"key": "a", "name": "foo"}, {"key": "b", "name": "foo", "kind": "InClusterIPPool"},
+    ]}});
+    let (world, leaves) = with_address(departing(confused));
+    assert_eq!(depart(&world.observed(), false), leaves, "nor one that makes sense");
+}
+
+/// It was deleted by a user, and the cache of claims lags behind: the machine may be running on these addresses.
+#[test]
+fn d_47_a_claim_that_is_not_cached_is_looked_for() {
+    let mut world = departing(json!({}));
+    world.data.metadata.finalizers = Some(vec![finalizer::DATA_CLAIM.to_owned(), finalizer::DATA.to_owned()]);
+    assert_eq!(depart(&world.observed(), false), Departure::LookLive);
+    assert_eq!(depart(&world.observed(), true), Departure::Leave(Vec::new()), "it is gone");
+    world.claim = Some(claim(CLAIM));
+    for live in [false, true] {
+        assert_eq!(depart(&world.observed(), live), Departure::Wait(Waiting::ClaimGone));
+    }
+    world.claim = None;
+    world.data.metadata.finalizers = Some(vec![finalizer::DATA.to_owned()]);
+    assert_eq!(depart(&world.observed(), false), Departure::Leave(Vec::new()), "who let go has seen it");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Passes over one template whose plans are carried out as the API server would.
 
 use capm3_api::SecretRef;
+use capm3_api::infra::v1beta2::IndexEntry;
 use capm3_api::k8s::Time;
 use capm3_api::names::INFRA_API_VERSION;
 use serde_json::{Value, json};
@@ -160,7 +161,7 @@ fn td_21_an_unused_template_gets_finalizer_and_time() {
 }
 
 #[test]
-fn td_22_td_126_the_list_shows_this_template_s_data_only() {
+fn td_22_the_list_shows_this_template_s_data_only() {
     let other = |name: &str, template: Value, index: Value| {
         object(name, json!({"spec": {"index": index, "template": template, "claim": {"name": "other"}}}))
     };
@@ -171,7 +172,6 @@ fn td_22_td_126_the_list_shows_this_template_s_data_only() {
             other("a", json!({"name": "bbc"}), json!(1)),
             other("b", json!({"name": ""}), json!(2)),
             other("c", json!({"namespace": "abc"}), json!(3)),
-            other("d", json!({"name": TEMPLATE}), Value::Null),
         ],
     );
     world.settle();
@@ -274,7 +274,7 @@ fn td_27_the_first_index_and_who_owns_it() {
 }
 
 #[test]
-fn k_69_data_has_its_claim_s_labels() {
+fn d_35_data_has_its_claim_s_labels() {
     let labels = BTreeMap::from([("rack".to_owned(), "12".to_owned())]);
     let plan = world().with(vec![claim("C", |claim| claim.metadata.labels = Some(labels.clone()))], vec![]).decide();
     let Step::Create(made) = &steps_of(&plan)[1] else { panic!("{plan:?}") };
@@ -308,15 +308,37 @@ fn an_answer_names_its_secrets_so_that_rendering_need_not_write_them_first() {
     assert_eq!(names(json!({})), (None, None));
 }
 
+/// What a new claim gets, and the list that follows.
+fn given(taken: &[i32]) -> (Option<String>, Vec<(String, i32)>) {
+    let datas = taken.iter().map(|index| data(*index, &format!("other-{index}"))).collect();
+    let mut world = world().with(vec![claim("C", |_| {})], datas);
+    world.settle();
+    let listed = world.indexes().into_iter().map(|(name, index)| (name.to_owned(), index)).collect();
+    (world.answer_to("C"), listed)
+}
+
 #[test]
-fn td_28_td_29_the_lowest_free_index_is_taken() {
-    for (taken, expected) in [(vec![0], 1), (vec![0, 2, 3], 1), (vec![1], 0)] {
-        let datas = taken.iter().map(|index| data(*index, &format!("other-{index}"))).collect();
-        let mut world = world().with(vec![claim("C", |_| {})], datas);
-        world.settle();
-        assert_eq!(world.answer_to("C"), Some(index_of(TEMPLATE, expected)));
-        assert!(world.indexes().is_sorted_by_key(|(_, index)| *index));
-    }
+fn td_28_the_index_after_the_first() {
+    let listed = [("other-0", 0), ("C", 1)].map(|(name, index)| (name.to_owned(), index));
+    assert_eq!(given(&[0]), (Some(index_of(TEMPLATE, 1)), listed.to_vec()));
+}
+
+#[test]
+fn td_29_the_lowest_free_index_is_taken() {
+    let listed = [("other-0", 0), ("C", 1), ("other-2", 2), ("other-3", 3)];
+    let listed = listed.map(|(name, index)| (name.to_owned(), index));
+    assert_eq!(given(&[0, 2, 3]), (Some(index_of(TEMPLATE, 1)), listed.to_vec()));
+    assert_eq!(given(&[1]).0, Some(index_of(TEMPLATE, 0)));
+}
+
+/// Hazard HD-6.
+#[test]
+fn td_126_data_without_an_index_is_not_listed_and_takes_none() {
+    let spec = json!({"template": {"name": TEMPLATE}, "claim": {"name": "other"}});
+    let odd = object("by-hand", json!({ "spec": spec }));
+    let mut world = world().with(vec![claim("C", |_| {})], vec![odd]);
+    world.settle();
+    assert_eq!(world.indexes(), [("C", 0)]);
 }
 
 /// Made by hand, of no template: its name is taken all the same. A name that no cache shows is a race that `apply` loses.
@@ -337,21 +359,48 @@ fn td_30_only_the_own_answer_counts_as_created() {
     assert!(!answers(&earlier, &mine));
 }
 
-#[test]
-fn td_31_td_32_a_claim_that_was_never_answered_goes_after_a_live_look() {
-    let held_by_machine = claim("TestRef", |claim| {
+/// A claim on its way out that the machine's finalizer still shows.
+fn held_by_machine(name: &str, status: Option<Metal3DataClaimStatus>) -> Claim {
+    claim(name, |claim| {
         gone(claim);
         claim.metadata.finalizers.as_mut().unwrap().push(finalizer::MACHINE.to_owned());
-    });
-    let mut world = world().with(vec![held_by_machine], vec![data(1, "bcd")]);
+        claim.status = status;
+    })
+}
+
+#[track_caller]
+fn check_goes_without_answer(world: &mut World) {
     let plan = world.decide();
-    assert!(plan.look_live && plan.claims.is_empty());
+    assert!(plan.look_live && plan.claims.is_empty(), "not before a live look");
     world.live = true;
     let plan = world.decide();
+    assert_eq!(plan.next, Next::Done);
     assert!(message_of(steps_of(&plan)).starts_with("index of the claim was not found"));
     assert_eq!(steps_of(&plan).last(), Some(&Step::Free));
+    let status = steps_of(&plan).iter().find_map(|step| match step {
+        Step::Status(status) => Some(status.rendered_data.clone()),
+        Step::Hold | Step::Create(_) | Step::LetGo(_) | Step::Delete(_) | Step::Free => None,
+    });
+    assert_eq!(status, Some(None));
     world.settle();
+    assert_eq!(world.claims[0].claim.metadata.finalizers.as_deref(), Some(&[finalizer::MACHINE.to_owned()][..]));
+}
+
+#[test]
+fn td_31_a_claim_that_was_never_answered_goes() {
+    let mut world = world().with(vec![held_by_machine("TestRef", None)], vec![data(1, "bcd")]);
+    check_goes_without_answer(&mut world);
     assert_eq!(world.indexes(), [("bcd", 1)]);
+}
+
+/// The list is made of the objects that are there (D-30), so an entry without one is gone with the next write.
+#[test]
+fn td_32_a_claim_whose_answer_is_missing_goes() {
+    let mut world = world().with(vec![held_by_machine("TestRef", rendered(&index_of(TEMPLATE, 0)))], vec![]);
+    let status = world.template.as_mut().unwrap().status.as_mut().unwrap();
+    status.indexes = vec![IndexEntry { index: 0, name: "TestRef".to_owned() }];
+    check_goes_without_answer(&mut world);
+    assert_eq!(world.indexes(), []);
 }
 
 #[test]
@@ -407,10 +456,18 @@ fn departing() -> World {
 }
 
 #[test]
-fn td_41_td_42_td_43_a_template_leaves_last() {
+fn td_41_a_template_that_nobody_uses_leaves() {
     assert!(departing().decide().leave);
+}
+
+#[test]
+fn td_42_a_template_with_claims_stays_and_is_woken_by_them() {
     let plan = departing().with(vec![claim("C", |claim| claim.status = rendered("x"))], vec![]).decide();
     assert_eq!((plan.leave, plan.next), (false, Next::Done));
+}
+
+#[test]
+fn td_43_a_template_with_data_stays_and_waits() {
     let plan = departing().with(vec![], vec![data(0, "C")]).decide();
     assert_eq!((plan.leave, plan.next), (false, Next::Wait(Waiting::DataGone)));
 }
@@ -440,7 +497,6 @@ fn hd_7_indexes_are_given_in_the_order_of_asking() {
     assert_eq!(world.indexes(), [("c", 0), ("a", 1), ("b", 2)]);
 }
 
-/// TD-125 has no template in its claim: such a claim is never gathered.
 #[test]
 fn td_127_a_pass_over_a_settled_template_writes_nothing() {
     let mut world = world().with(vec![claim("C", |_| {})], vec![]);
@@ -475,7 +531,7 @@ fn hd_9_who_comes_right_after_another_is_listed_with_it() {
 }
 
 #[test]
-fn k_74_claims_and_templates_tell_of_their_generation() {
+fn claims_and_templates_tell_of_their_generation() {
     let stale = claim("C", |claim| {
         claim.metadata.generation = Some(1);
         claim.status = rendered("t-0");
