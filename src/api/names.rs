@@ -91,6 +91,8 @@ pub mod annotation {
     pub const MANAGED_BY: &str = "cluster.x-k8s.io/managed-by";
     /// On what the topology controller sends without meaning it to be stored.
     pub const TOPOLOGY_DRY_RUN: &str = "topology.cluster.x-k8s.io/dry-run";
+    /// On a machine whose spec was changed for an update in place: whoever carries that out is at work.
+    pub const UPDATE_IN_PROGRESS: &str = "in-place-updates.internal.cluster.x-k8s.io/update-in-progress";
     pub const CLONED_FROM_NAME: &str = "cluster.x-k8s.io/cloned-from-name";
     pub const CLONED_FROM_GROUP_KIND: &str = "cluster.x-k8s.io/cloned-from-groupkind";
     /// Value of [`CLONED_FROM_GROUP_KIND`] on machines that come from our templates.
@@ -220,6 +222,19 @@ pub mod reason {
     pub const ALLOCATION_FAILED: &str = "AllocationFailed";
     pub const POOL_EXHAUSTED: &str = "PoolExhausted";
     pub const POOL_NOT_READY: &str = "PoolNotReady";
+}
+
+/// Reasons of the events that mark what a machine has come to. What is refused or does not go on is an event under the reason of the
+/// condition that says so.
+pub mod event {
+    pub const HOST_CLAIMED: &str = "HostClaimed";
+    pub const HOST_PROVISIONING: &str = "HostProvisioning";
+    pub const HOST_DEPROVISIONING: &str = "HostDeprovisioning";
+    pub const HOST_RELEASED: &str = "HostReleased";
+    pub const HOST_PAUSED: &str = "HostPaused";
+    pub const HOST_RESUMED: &str = "HostResumed";
+    pub const NODE_FOUND: &str = "NodeFound";
+    pub const PROVISIONED: &str = "Provisioned";
 }
 
 /// Types, reasons and severities of the conditions in the v1beta1 dialect; the spelling is theirs.

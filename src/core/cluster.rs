@@ -69,7 +69,7 @@ pub enum Step {
         name: String,
         patch: Value,
     },
-    /// Count the machines live before the finalizer goes.
+    /// Count the machines, and look for hosts that are kept for them, live before the finalizer goes.
     CountMachines,
     Rest(Next),
 }
@@ -150,7 +150,13 @@ fn life(o: &Observed<'_>, r: &mut Report) -> Step {
         return Step::Rest(Next::After(SAFETY_NET));
     }
     r.findings.say(NOT_PAUSED, "");
-    if deleting { leave(o) } else { vouch(o, r) }
+    if !deleting {
+        return vouch(o, r);
+    }
+    // `clusterctl move` deletes what it has copied; the copy lives on (K-138).
+    let moved =
+        o.metal3_cluster.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(annotation::DELETE_FOR_MOVE));
+    if moved && owner.is_none() { Step::Rest(Next::Done) } else { leave(o) }
 }
 
 fn pause_causes(cluster: &Metal3Cluster, owner: Option<&Cluster>) -> Option<String> {
@@ -248,244 +254,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use capm3_api::foreign::ContractRef;
-    use capm3_api::infra::v1beta2::{ApiEndpoint, FailureDomain};
-
-    use super::*;
-
-    fn metal3_cluster() -> Metal3Cluster {
-        let mut cluster = Metal3Cluster::named("ns", "prod");
-        cluster.metadata.generation = Some(1);
-        cluster.metadata.finalizers = Some(vec![finalizer::CLUSTER.to_owned()]);
-        cluster.spec.control_plane_endpoint =
-            Some(ApiEndpoint { host: Some("192.0.2.1".to_owned()), port: Some(6443) });
-        cluster
-    }
-
-    /// What is stored after a pass over the cluster with this owner.
-    fn stored(cluster: &Metal3Cluster, owner: Owner<'_>) -> Metal3ClusterStatus {
-        let observed = Observed { metal3_cluster: cluster, owner, machines: Machines::Live(0), kept: Vec::new() };
-        decide(&observed).report.status(cluster, Timestamp::from_second(7).unwrap())
-    }
-
-    #[test]
-    fn s_7_a_status_tells_which_generation_it_is_about() {
-        let owner = Cluster::named("ns", "prod");
-        let mut cluster = metal3_cluster();
-        let not_looked_at = Metal3ClusterStatus { observed_generation: Some(-1), ..Metal3ClusterStatus::default() };
-        cluster.status = Some(not_looked_at.clone());
-        assert_eq!(stored(&cluster, Owner::None), not_looked_at, "without an owner nobody can say");
-        cluster.status = Some(stored(&cluster, Owner::Cluster(&owner)));
-        assert_eq!(cluster.status.as_ref().unwrap().observed_generation, Some(1));
-        cluster.metadata.generation = Some(2);
-        assert_eq!(stored(&cluster, Owner::Cluster(&owner)).observed_generation, Some(2));
-
-        let settled = Metal3ClusterStatus { observed_generation: None, ..cluster.status.clone().unwrap() };
-        cluster.metadata.generation = Some(1);
-        cluster.status = Some(settled.clone());
-        assert_eq!(stored(&cluster, Owner::Cluster(&owner)), settled, "what another provider settled is left alone");
-    }
-
-    #[test]
-    fn k_21_whoever_vouches_for_an_external_cluster_is_believed() {
-        let mut cluster = metal3_cluster();
-        cluster.metadata.annotations = Some([(annotation::MANAGED_BY.to_owned(), "x".to_owned())].into());
-        let mut status = Metal3ClusterStatus { observed_generation: Some(-1), ..Metal3ClusterStatus::default() };
-        cluster.status = Some(status.clone());
-        assert_eq!(stored(&cluster, Owner::None), status);
-        status.initialization = Some(Initialization { provisioned: Some(true) });
-        cluster.status = Some(status.clone());
-        let expected = Metal3ClusterStatus { observed_generation: None, ..status };
-        assert_eq!(stored(&cluster, Owner::None), expected, "and nothing else of it is touched");
-    }
-
-    fn deleted(mut cluster: Metal3Cluster) -> Metal3Cluster {
-        cluster.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-        cluster
-    }
-
-    fn observed<'a>(cluster: &'a Metal3Cluster, owner: Owner<'a>) -> Observed<'a> {
-        Observed { metal3_cluster: cluster, owner, machines: Machines::Cached(0), kept: Vec::new() }
-    }
-
-    /// The step and the status that follow, one hour into time.
-    fn pass(cluster: &Metal3Cluster, owner: Owner<'_>) -> (Step, Metal3ClusterStatus) {
-        let decision = decide(&observed(cluster, owner));
-        (decision.step, decision.report.status(cluster, Timestamp::from_second(3600).unwrap()))
-    }
-
-    fn shown<'a>(status: &'a Metal3ClusterStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
-        let c = conditions::get(&status.conditions, kind).unwrap();
-        (&c.status, &c.reason, &c.message)
-    }
-
-    #[test]
-    fn ap_4_clusters_of_other_providers_are_none_of_ours() {
-        let naming = |group: &str, kind: &str, name: &str| {
-            let [api_group, kind, name] = [group, kind, name].map(str::to_owned);
-            let mut cluster = Cluster::named("ns", "prod");
-            cluster.spec.infrastructure_ref = Some(ContractRef { api_group: Some(api_group), kind, name });
-            cluster
-        };
-        for (cluster, expected) in [
-            (None, None),
-            (Some(naming(INFRA_GROUP, "Metal3Cluster", "m3")), Some("m3")),
-            (Some(naming("other.cluster.x-k8s.io", "Metal3Cluster", "m3")), None),
-            (Some(naming(INFRA_GROUP, "OtherCluster", "m3")), None),
-            (Some(naming("", "", "")), None),
-            (Some(Cluster::named("ns", "prod")), None),
-        ] {
-            assert_eq!(infrastructure(cluster.as_ref()), expected, "{cluster:?}");
-        }
-    }
-
-    #[test]
-    fn a_cc_1_the_finalizer_comes_first() {
-        let mut cluster = metal3_cluster();
-        cluster.metadata.finalizers = Some(vec!["other".to_owned()]);
-        let (step, status) = pass(&cluster, Owner::Cluster(&Cluster::named("ns", "prod")));
-        assert_eq!(step, Step::Patch(json!({ "metadata": { "finalizers": ["other", finalizer::CLUSTER] } })));
-        assert_eq!(status.initialization, None);
-    }
-
-    #[test]
-    fn a_cc_12_a_valid_cluster_is_provisioned_and_ready() {
-        let cluster = metal3_cluster();
-        let (step, status) = pass(&cluster, Owner::Cluster(&Cluster::named("ns", "prod")));
-        assert_eq!(step, Step::Rest(Next::Done));
-        assert_eq!(status.initialization, Some(Initialization { provisioned: Some(true) }));
-        assert_eq!(shown(&status, INFRASTRUCTURE_READY), ("True", "Ready", ""));
-        assert_eq!(shown(&status, "Ready"), ("True", "Ready", ""));
-        assert_eq!(shown(&status, "Paused"), ("False", "NotPaused", ""));
-    }
-
-    #[test]
-    fn n_21_a_second_pass_writes_nothing() {
-        let owner = Cluster::named("ns", "prod");
-        let mut cluster = metal3_cluster();
-        let first = decide(&observed(&cluster, Owner::Cluster(&owner))).report.status(&cluster, Timestamp::UNIX_EPOCH);
-        cluster.status = Some(first.clone());
-        assert_eq!(pass(&cluster, Owner::Cluster(&owner)).1, first);
-    }
-
-    #[test]
-    fn a_cc_11_and_a_cm_8_an_endpoint_without_its_parts_is_invalid() {
-        let cases = [(None, "host and no port"), (Some(("", 6443)), "host"), (Some(("a", 0)), "port")];
-        for (endpoint, missing) in cases {
-            let mut cluster = metal3_cluster();
-            cluster.spec.control_plane_endpoint =
-                endpoint.map(|(host, port)| ApiEndpoint { host: Some(host.to_owned()), port: Some(port) });
-            let (step, status) = pass(&cluster, Owner::Cluster(&Cluster::named("ns", "prod")));
-            assert_eq!(step, Step::Rest(Next::Failed(Problem::Endpoint(missing))));
-            let message = format!("spec.controlPlaneEndpoint has no {missing}");
-            assert_eq!(shown(&status, INFRASTRUCTURE_READY), ("False", "InvalidConfiguration", message.as_str()));
-            assert_eq!(status.initialization, None);
-            let failure = status.deprecated.and_then(|d| d.v1beta1).unwrap();
-            assert_eq!(failure.failure_reason.as_deref(), Some("InvalidConfiguration"));
-        }
-    }
-
-    #[test]
-    fn h_25_a_failure_ends_when_it_is_put_right() {
-        let owner = Cluster::named("ns", "prod");
-        let mut cluster = metal3_cluster();
-        cluster.spec.control_plane_endpoint = None;
-        cluster.status = Some(pass(&cluster, Owner::Cluster(&owner)).1);
-        cluster.spec.control_plane_endpoint = metal3_cluster().spec.control_plane_endpoint;
-        let (_, status) = pass(&cluster, Owner::Cluster(&owner));
-        let legacy = status.deprecated.and_then(|d| d.v1beta1).unwrap();
-        assert_eq!((legacy.failure_reason, legacy.failure_message), (None, None));
-    }
-
-    #[test]
-    fn a_cc_9_a_missing_owner_is_an_error_that_says_so() {
-        let cluster = metal3_cluster();
-        let (step, status) = pass(&cluster, Owner::Missing("prod"));
-        assert_eq!(step, Step::Rest(Next::Failed(Problem::OwnerMissing("prod".to_owned()))));
-        assert_eq!(shown(&status, "Ready").2, "* BaremetalInfrastructureReady: owner Cluster prod does not exist");
-        let legacy = status.deprecated.and_then(|d| d.v1beta1).unwrap();
-        assert_eq!(legacy.conditions[0].reason.as_deref(), Some("InternalFailureOccured"));
-    }
-
-    #[test]
-    fn a_cc_10_without_an_owner_nothing_happens() {
-        let cluster = metal3_cluster();
-        let (step, status) = pass(&cluster, Owner::None);
-        assert_eq!((step, status), (Step::Rest(Next::Done), Metal3ClusterStatus::default()));
-    }
-
-    #[test]
-    fn a_cc_13_and_14_pause_by_cluster_or_annotation() {
-        let mut owner = Cluster::named("ns", "prod");
-        owner.spec.paused = Some(true);
-        let mut cluster = metal3_cluster();
-        let (step, status) = pass(&cluster, Owner::Cluster(&owner));
-        assert!(matches!(step, Step::Rest(Next::After(_))));
-        assert_eq!(shown(&status, "Paused"), ("True", "Paused", "Cluster spec.paused is set to true"));
-
-        cluster.metadata.annotations = Some([(annotation::PAUSED.to_owned(), String::new())].into());
-        cluster.metadata.finalizers = None;
-        let (step, _) = pass(&deleted(cluster), Owner::Cluster(&Cluster::named("ns", "prod")));
-        assert!(matches!(step, Step::Rest(Next::After(_))), "also while deleting (K-150)");
-    }
-
-    #[test]
-    fn k_21_an_external_cluster_is_left_alone() {
-        let mut cluster = metal3_cluster();
-        cluster.metadata.annotations = Some([(annotation::MANAGED_BY.to_owned(), String::new())].into());
-        cluster.spec.failure_domains = vec![FailureDomain { name: "a".to_owned(), ..FailureDomain::default() }];
-        let (step, status) = pass(&cluster, Owner::Cluster(&Cluster::named("ns", "prod")));
-        assert_eq!((step, status), (Step::Rest(Next::Done), Metal3ClusterStatus::default()));
-    }
-
-    #[test]
-    fn c_5_failure_domains_are_mirrored_even_without_an_owner() {
-        let mut cluster = metal3_cluster();
-        cluster.spec.failure_domains = vec![FailureDomain { name: "a".to_owned(), ..FailureDomain::default() }];
-        assert_eq!(pass(&cluster, Owner::None).1.failure_domains, cluster.spec.failure_domains);
-    }
-
-    #[test]
-    fn a_cc_4_5_and_15_the_finalizer_outlives_the_machines() {
-        let cluster = deleted(metal3_cluster());
-        let owner = Cluster::named("ns", "prod");
-        let with = |machines| {
-            let observed = Observed { machines, ..observed(&cluster, Owner::Cluster(&owner)) };
-            decide(&observed).step
-        };
-        assert!(matches!(with(Machines::Cached(1)), Step::Rest(Next::After(_))));
-        assert_eq!(with(Machines::Cached(0)), Step::CountMachines);
-        assert!(matches!(with(Machines::Live(1)), Step::Rest(Next::After(_))));
-        assert_eq!(with(Machines::Live(0)), Step::Patch(json!({ "metadata": { "finalizers": [] } })));
-    }
-
-    #[test]
-    fn n_20_deletion_completes_when_the_cluster_is_gone() {
-        let cluster = deleted(metal3_cluster());
-        for owner in [Owner::Missing("prod"), Owner::None] {
-            let observed = Observed { machines: Machines::Live(0), ..observed(&cluster, owner) };
-            assert!(matches!(decide(&observed).step, Step::Patch(_)));
-        }
-    }
-
-    #[test]
-    fn h_11_kept_hosts_are_freed_before_the_cluster_goes() {
-        let cluster = deleted(metal3_cluster());
-        let host = BareMetalHost::named("ns", "kept");
-        let observed =
-            Observed { machines: Machines::Live(0), kept: vec![&host], ..observed(&cluster, Owner::Missing("prod")) };
-        assert!(matches!(decide(&observed).step, Step::FreeHost { name, .. } if name == "kept"));
-    }
-
-    #[test]
-    fn h_28_the_name_that_machines_carry() {
-        let mut cluster = metal3_cluster();
-        let owner = Cluster::named("ns", "owner");
-        assert_eq!(cluster_name(&cluster, Owner::Cluster(&owner)), Some("owner"));
-        assert_eq!(cluster_name(&cluster, Owner::Missing("gone")), Some("gone"));
-        assert_eq!(cluster_name(&cluster, Owner::None), None);
-        cluster.metadata.labels = Some([(label::CLUSTER_NAME.to_owned(), "labelled".to_owned())].into());
-        assert_eq!(cluster_name(&cluster, Owner::None), Some("labelled"));
-    }
-}
+mod tests;

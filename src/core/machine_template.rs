@@ -126,16 +126,16 @@ mod tests {
     #[test]
     fn a_t_1_and_2_a_machine_knows_its_template() {
         assert_eq!(template_of(&Metal3Machine::named("ns", "m")), None);
-        assert_eq!(template_of(&cloned("t", "")), Some("t"));
+        assert_eq!(template_of(&cloned("t", "")), Some("t"), "A-T-2");
         assert_eq!(template_of(&machine("t", "Other.example.com", "")), None); // H-45
     }
 
     #[test]
     fn a_t_7_and_8_every_cloned_machine_follows() {
-        for (mode, old) in [("disabled", "metadata"), ("metadata", "disabled")] {
+        for (row, mode, old) in [("A-T-7", "disabled", "metadata"), ("A-T-8", "metadata", "disabled")] {
             let machines = [cloned("t", old), cloned("t", old), cloned("t", old)];
             let patches = behind(&template(Some(mode)), &machines);
-            assert_eq!(patches.len(), 3);
+            assert_eq!(patches.len(), 3, "{row}");
             assert!(patches.iter().all(|(_, p)| *p == json!({ "spec": { "automatedCleaningMode": mode } })));
         }
     }

@@ -9,12 +9,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use capm3_api::foreign::{BareMetalHost, Cluster, Machine};
+use capm3_api::foreign::{BareMetalHost, Cluster, HostTenure, Machine};
 use capm3_api::infra::v1beta2::Metal3Cluster;
+use capm3_api::k8s::ObjectReference;
 use capm3_api::names::label;
 use capm3_core::cluster::{self, Machines, Next as Rest, Observed, Owner, Problem, Report, Step};
-use capm3_core::host::candidate;
-use capm3_core::placement::Consumer;
+use capm3_core::host::is_cluster;
 use capm3_remote::Workloads;
 use capm3_runtime::{
     Change, Clock, Controller, Hub, Key, ListOptions, Next, Preconditions, Queue, ReadError, Reader, Reconcile,
@@ -37,7 +37,6 @@ pub(crate) fn register(setup: &mut Setup, workloads: &Workloads) {
         clusters: hub.store(WatchOptions::default()),
         owners: hub.store(WatchOptions::default()),
         machines: hub.store(WatchOptions::default()),
-        hosts: hub.store(WatchOptions::default()),
     };
     stores
         .machines
@@ -60,7 +59,14 @@ struct Stores {
     clusters: Store<Metal3Cluster>,
     owners: Store<Cluster>,
     machines: Store<Machine>,
-    hosts: Store<BareMetalHost>,
+}
+
+/// What of a cluster there is when its Metal3Cluster is to go.
+#[derive(Default)]
+struct Left {
+    machines: usize,
+    /// Hosts that are kept for its machines, in name order.
+    kept: Vec<BareMetalHost>,
 }
 
 fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: &Queue) {
@@ -110,8 +116,8 @@ struct Clusters {
 pub enum Error {
     #[error("{purpose}")]
     Write { purpose: &'static str, source: WriteError },
-    #[error("cannot count the Machines that are left")]
-    Read { source: ReadError },
+    #[error("{purpose}")]
+    Read { purpose: &'static str, source: ReadError },
     #[error(transparent)]
     Problem(#[from] Problem),
 }
@@ -120,7 +126,7 @@ impl ReconcileError for Error {
     fn category(&self) -> &'static str {
         match self {
             Self::Write { source, .. } => source.category(),
-            Self::Read { source } => source.category(),
+            Self::Read { source, .. } => source.category(),
             Self::Problem(Problem::OwnerMissing(_)) => "OwnerMissing",
             Self::Problem(Problem::Endpoint(_)) => "InvalidConfiguration",
         }
@@ -129,7 +135,7 @@ impl ReconcileError for Error {
     fn retry(&self) -> Retry {
         match self {
             Self::Write { source, .. } => source.retry(),
-            Self::Read { source } => source.retry(),
+            Self::Read { source, .. } => source.retry(),
             Self::Problem(_) => Retry::OnChange,
         }
     }
@@ -139,12 +145,12 @@ impl Reconcile for Clusters {
     type Error = Error;
 
     async fn reconcile(&self, key: &Key) -> Result<Next, Error> {
-        let mut live = None;
+        let mut live: Option<Left> = None;
         for _ in 0..STEPS {
             let Some(cluster) = self.stores.clusters.get(key).filter(|cluster| self.is_ours(cluster)) else {
                 return Ok(Next::Done);
             };
-            let decision = self.decide(key, &cluster, live);
+            let decision = self.decide(key, &cluster, live.as_ref());
             let written = match decision.step {
                 Step::Rest(rest) => {
                     let stored = self.store_status(key, &cluster, &decision.report).await?;
@@ -155,7 +161,7 @@ impl Reconcile for Clusters {
                     };
                 }
                 Step::CountMachines => {
-                    live = Some(self.count_machines(key, &cluster).await?);
+                    live = Some(self.what_is_left(key, &cluster).await?);
                     continue;
                 }
                 Step::Patch(patch) => {
@@ -164,10 +170,13 @@ impl Reconcile for Clusters {
                     result.map(drop).map_err(|source| ("cannot change the finalizers", source))
                 }
                 Step::FreeHost { name, patch } => {
-                    let host = key.sibling(name);
-                    let Some(seen) = self.stores.hosts.get(&host) else { continue };
-                    let result =
-                        self.writer.patch::<BareMetalHost>(&host, patch, &Preconditions::unchanged(&*seen)).await;
+                    let kept = live.as_mut().map(|left| &mut left.kept);
+                    let seen = kept.and_then(|kept| {
+                        kept.iter().position(|host| key_of(host).name == name).map(|at| kept.remove(at))
+                    });
+                    let Some(seen) = seen else { continue };
+                    let only_if = Preconditions::unchanged(&seen);
+                    let result = self.writer.patch::<BareMetalHost>(&key.sibling(&name), patch, &only_if).await;
                     result.map(drop).map_err(|source| ("cannot free a host that was kept", source))
                 }
             };
@@ -188,7 +197,7 @@ impl Clusters {
         cluster.metadata.labels.as_ref().and_then(|labels| labels.get(label::WATCH_FILTER)) == Some(filter)
     }
 
-    fn decide(&self, key: &Key, cluster: &Metal3Cluster, live: Option<usize>) -> cluster::Decision {
+    fn decide(&self, key: &Key, cluster: &Metal3Cluster, live: Option<&Left>) -> cluster::Decision {
         let reference = owner(cluster.metadata.owner_references.as_deref(), Cluster::KIND);
         let found = reference.and_then(|reference| self.stores.owners.get(&key.sibling(&reference.name)));
         let owner = match (&found, reference) {
@@ -198,25 +207,40 @@ impl Clusters {
         };
         let name = cluster::cluster_name(cluster, owner).unwrap_or_default();
         let left = || self.stores.machines.by_index(MACHINES_BY_CLUSTER, &key.sibling(name).to_string()).len();
-        let leaving = cluster.metadata.deletion_timestamp.is_some();
-        let hosts = if leaving { self.stores.hosts.list(&key.namespace) } else { Vec::new() };
-        let kept = hosts.iter().map(Arc::as_ref);
         let observed = Observed {
             metal3_cluster: cluster,
             owner,
-            machines: live.map_or_else(|| Machines::Cached(left()), Machines::Live),
-            kept: kept.filter(|host| candidate(host, false).consumer == Some(Consumer::Cluster(name))).collect(),
+            machines: live.map_or_else(|| Machines::Cached(left()), |left| Machines::Live(left.machines)),
+            kept: live.map(|left| left.kept.iter().collect()).unwrap_or_default(),
         };
         cluster::decide(&observed)
     }
 
-    async fn count_machines(&self, key: &Key, cluster: &Metal3Cluster) -> Result<usize, Error> {
+    /// What of the cluster there still is, past the caches: the last machine may have kept its host a moment ago (H-11).
+    async fn what_is_left(&self, key: &Key, cluster: &Metal3Cluster) -> Result<Left, Error> {
         let owner = owner(cluster.metadata.owner_references.as_deref(), Cluster::KIND);
         let owner = owner.map_or(Owner::None, |owner| Owner::Missing(&owner.name));
-        let Some(name) = cluster::cluster_name(cluster, owner) else { return Ok(0) };
+        let Some(name) = cluster::cluster_name(cluster, owner) else { return Ok(Left::default()) };
+        let failed = |purpose| move |source| Error::Read { purpose, source };
         let options = ListOptions::namespace(&key.namespace).labels(format!("{}={name}", label::CLUSTER_NAME));
-        let machines: Vec<Machine> = self.reader.list(&options).await.map_err(|source| Error::Read { source })?;
-        Ok(machines.len())
+        let machines: Vec<Machine> =
+            self.reader.list(&options).await.map_err(failed("cannot count the Machines that are left"))?;
+        let mut left = Left { machines: machines.len(), kept: Vec::new() };
+        if left.machines > 0 {
+            return Ok(left);
+        }
+        let failed = failed("cannot look for hosts that are kept");
+        let hosts: Vec<HostTenure> = self.reader.list(&ListOptions::namespace(&key.namespace)).await.map_err(failed)?;
+        let is_kept = |consumer: &ObjectReference| {
+            is_cluster(consumer)
+                && consumer.namespace.as_ref() == Some(&key.namespace)
+                && consumer.name.as_deref() == Some(name)
+        };
+        for host in hosts.iter().filter(|host| host.consumer().as_ref().is_some_and(is_kept)) {
+            let host: Option<BareMetalHost> = self.reader.get(&key_of(host)).await.map_err(failed)?;
+            left.kept.extend(host.filter(|host| host.spec.consumer_ref.as_ref().is_some_and(is_kept)));
+        }
+        Ok(left)
     }
 
     /// One patch for a real difference, none otherwise. Conditions are lists and replaced whole, hence the precondition.

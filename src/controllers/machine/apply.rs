@@ -2,7 +2,7 @@
 
 use capm3_api::foreign::{BareMetalHost, SecretMeta};
 use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3Machine};
-use capm3_api::names::label;
+use capm3_api::names::{event, label};
 use capm3_core::machine::{Action, Purpose, Version};
 use capm3_core::planted::{Defect, sown};
 use capm3_remote::Outcome;
@@ -106,7 +106,7 @@ pub(super) fn purpose(action: &Action) -> &'static str {
             Purpose::Intend => "cannot note which host the machine goes for",
             Purpose::Claim { .. } => "cannot claim the host",
             Purpose::Provision => "cannot give the host what it is to run",
-            Purpose::BlockMove => "cannot block moves of the host",
+            Purpose::BlockMove | Purpose::HoldMove => "cannot block moves of the host",
             Purpose::PauseHost => "cannot pause the host",
             Purpose::UnblockMove => "cannot let the host move",
             Purpose::UnpauseHost => "cannot lift the pause of the host",
@@ -131,26 +131,31 @@ pub(super) fn event(world: &World, action: &Action) -> Option<(&'static str, Str
         Action::Host { purpose, name, patch, .. } => {
             let host = format!("BareMetalHost {namespace}/{name}");
             match purpose {
-                Purpose::Claim { reused: false } => Some(("HostClaimed", format!("claimed {host}"))),
-                Purpose::Claim { reused: true } => Some(("HostClaimed", format!("claimed {host}, kept for reuse"))),
+                Purpose::Claim { reused: false } => Some((event::HOST_CLAIMED, format!("claimed {host}"))),
+                Purpose::Claim { reused: true } => {
+                    Some((event::HOST_CLAIMED, format!("claimed {host}, kept for reuse")))
+                }
                 Purpose::Provision => {
                     let deploys = ["image", "customDeploy"]
                         .iter()
                         .any(|field| patch.pointer(&format!("/spec/{field}")).is_some());
-                    deploys.then(|| ("HostProvisioning", format!("gave image and data to {host}")))
+                    deploys.then(|| (event::HOST_PROVISIONING, format!("gave image and data to {host}")))
                 }
-                Purpose::Clear => Some(("HostDeprovisioning", format!("took image and data off {host}"))),
-                Purpose::Release { reserved: false } => Some(("HostReleased", format!("released {host}"))),
-                Purpose::Release { reserved: true } => Some(("HostReleased", format!("keeps {host} for reuse"))),
-                Purpose::PauseHost => Some(("HostPaused", format!("paused {host}"))),
-                Purpose::UnpauseHost => Some(("HostResumed", format!("lifted the pause of {host}"))),
-                Purpose::Intend | Purpose::BlockMove | Purpose::UnblockMove | Purpose::Identify | Purpose::Forget => {
-                    None
-                }
+                Purpose::Clear => Some((event::HOST_DEPROVISIONING, format!("took image and data off {host}"))),
+                Purpose::Release { reserved: false } => Some((event::HOST_RELEASED, format!("released {host}"))),
+                Purpose::Release { reserved: true } => Some((event::HOST_RELEASED, format!("keeps {host} for reuse"))),
+                Purpose::PauseHost => Some((event::HOST_PAUSED, format!("paused {host}"))),
+                Purpose::UnpauseHost => Some((event::HOST_RESUMED, format!("lifted the pause of {host}"))),
+                Purpose::Intend
+                | Purpose::BlockMove
+                | Purpose::HoldMove
+                | Purpose::UnblockMove
+                | Purpose::Identify
+                | Purpose::Forget => None,
             }
         }
         Action::NameNode { node, provider_id } => {
-            Some(("NodeFound", format!("Node {node} is this machine, {provider_id}")))
+            Some((event::NODE_FOUND, format!("Node {node} is this machine, {provider_id}")))
         }
         Action::Machine { .. }
         | Action::LabelCredentials { .. }

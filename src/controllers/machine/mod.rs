@@ -20,7 +20,7 @@ use capm3_api::foreign::{BareMetalHost, Cluster, Machine, MachineSet};
 use capm3_api::infra::v1beta2::{
     Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine, Metal3MachineStatus, Metal3MachineTemplate,
 };
-use capm3_api::names::label;
+use capm3_api::names::{event, label};
 use capm3_core::machine::{self, Action, Next as Rest, Problem, Purpose, Question, Report, Step};
 use capm3_remote::Workloads;
 use capm3_runtime::{
@@ -199,6 +199,10 @@ impl Reconcile for Machines {
                     Err(error) if apply::is_race(&error, &action) && !matches!(error, WriteError::Unknown(_)) => {
                         return Ok(Next::After(self.jitter(AFTER_RACES)));
                     }
+                    Err(error) if matches!(action, Action::Host { purpose: Purpose::BlockMove, .. }) => {
+                        tracing::warn!(error = chain(&error), "{}", apply::purpose(&action));
+                        world.answers.move_is_open = true; // the host is looked after all the same (M-16)
+                    }
                     Err(source) => {
                         decision.report.write_failed(&action, settled, &shown_write(&source));
                         self.store_status(&world.machine, &decision.report).await?;
@@ -281,7 +285,7 @@ impl Machines {
             |status: &Metal3MachineStatus| status.initialization.as_ref().and_then(|i| i.provisioned) == Some(true);
         if is(after) && !machine.status.as_ref().is_some_and(is) {
             let id = machine.spec.provider_id.as_deref().unwrap_or_default();
-            self.recorder.normal(machine, "Provisioned", format!("the machine is provisioned as {id}"));
+            self.recorder.normal(machine, event::PROVISIONED, format!("the machine is provisioned as {id}"));
         }
     }
 

@@ -63,15 +63,17 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
             Vec::new()
         }
     });
-    let machines = stores.machines.clone();
+    let (machines, owners) = (stores.machines.clone(), stores.clusters.clone());
     hub.route(&stores.infrastructure, queue, move |change| {
-        if !awaited(change, |cluster: &Metal3Cluster| cluster.spec.clone()) {
+        let cluster_of = |cluster: &Metal3Cluster| {
+            let owner = owner(cluster.metadata.owner_references.as_deref(), "Cluster")?;
+            Some(key_of(cluster).sibling(&owner.name))
+        };
+        if !awaited(change, |cluster: &Metal3Cluster| (cluster.spec.clone(), cluster_of(cluster))) {
             return Vec::new();
         }
-        let clusters = change.sides().filter_map(|cluster| {
-            let owner = owner(cluster.metadata.owner_references.as_deref(), "Cluster")?;
-            Some(key_of(&**cluster).sibling(&owner.name))
-        });
+        let clusters = change.sides().filter_map(|cluster| cluster_of(cluster));
+        let clusters = clusters.filter(|cluster| owners.get(cluster).is_some());
         clusters.flat_map(|cluster| keys(&machines.by_index(BY_CLUSTER, &cluster.to_string()))).collect()
     });
     let machines = stores.machines.clone();

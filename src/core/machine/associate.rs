@@ -15,7 +15,7 @@ use super::{
     SAFETY_NET, act, ask, host_name, object, provision, rest, reuse, rows,
 };
 use crate::conditions;
-use crate::host::{candidate, consumer_text};
+use crate::host::{candidate, consumer_text, labelled};
 use crate::placement::{self, Placement, Selector, Verdict, Wanted};
 use crate::planted::{Defect, sown};
 
@@ -44,7 +44,20 @@ pub(super) fn host<'a>(
     if let Some(patch) = own_changes(o, owner, Some(host)) {
         return act(Action::Machine { purpose: Purpose::Intend, patch });
     }
+    if associated(o).is_none() {
+        mark(o, owner, host)?;
+    }
     Continue(host)
+}
+
+/// A host that names this machine carries the cluster's name and is kept for nobody, whoever wrote the claim (M-40, M-43).
+fn mark(o: &Observed<'_>, owner: &Machine, host: &BareMetalHost) -> Flow<()> {
+    let is_named = labelled(host, label::CLUSTER_NAME) == Some(owner.spec.cluster_name.as_str());
+    if is_named && labelled(host, label::NODE_REUSE).is_none() {
+        return Continue(());
+    }
+    let labels = json!({ label::CLUSTER_NAME: owner.spec.cluster_name, label::NODE_REUSE: null });
+    act(o.host_patch(Purpose::Claim { reused: false }, host, json!({ "metadata": { "labels": labels } })))
 }
 
 /// The claim is complete, and the machine says so.
@@ -112,12 +125,12 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
             r.alarm(rows::ASSOCIATE_FAILED, format!("BareMetalHost {}/{name} is gone", o.namespace()));
             return rest(Next::After(SAFETY_NET));
         }
-        (None, _) if o.is_provisioned() && o.provider_id().is_some() => {
-            let id = o.provider_id().unwrap_or_default();
-            r.alarm(rows::ASSOCIATE_FAILED, format!("no BareMetalHost names this machine any more; it was {id}"));
-            return rest(Next::After(SAFETY_NET));
-        }
         (_, None) | (None, Some(_)) => {}
+    }
+    // Its Node runs somewhere, or did: no other host can become what that identity names (I10).
+    if let (None, Some(id)) = (named, o.provider_id()) {
+        r.alarm(rows::ASSOCIATE_FAILED, format!("no BareMetalHost names this machine any more; it was {id}"));
+        return rest(Next::After(SAFETY_NET));
     }
     choose(o, r, owner, &wanted)
 }

@@ -120,6 +120,8 @@ pub struct Answers {
     pub node_reuse: Option<Option<bool>>,
     /// The claim that this pass wrote took a host that was kept for it.
     pub reused: bool,
+    /// The host cannot be marked against moves just now, which is no reason to stop (M-16).
+    pub move_is_open: bool,
 }
 
 /// The Secret with a host's BMC credentials, as far as its labels go.
@@ -226,7 +228,10 @@ pub enum Purpose {
     },
     /// Image, data and power of a claimed host.
     Provision,
+    /// No `clusterctl move` takes a host while its machine is looked after.
     BlockMove,
+    /// The same as the first step of a pause.
+    HoldMove,
     PauseHost,
     UnblockMove,
     UnpauseHost,
@@ -354,7 +359,7 @@ impl Report {
                 Purpose::Intend | Purpose::Claim { .. } => &[rows::ASSOCIATE_FAILED],
                 Purpose::Provision | Purpose::Identify => &[update],
                 Purpose::BlockMove => &[],
-                Purpose::PauseHost | Purpose::UnblockMove => &rows::PAUSE_SET_FAILED,
+                Purpose::HoldMove | Purpose::PauseHost | Purpose::UnblockMove => &rows::PAUSE_SET_FAILED,
                 Purpose::UnpauseHost => &rows::PAUSE_REMOVE_FAILED,
                 Purpose::Clear | Purpose::Release { .. } | Purpose::Forget => &[rows::DELETION_FAILED],
             },

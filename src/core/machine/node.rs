@@ -79,11 +79,10 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
     let cloud_provider = has_cloud_provider(o);
     let by_hostname = !cloud_provider && !has_bootstrap_config(owner);
     let checked = sown(Defect::ProvisionedFollowsNode);
-    if o.is_provisioned() && o.provider_id().is_some() && !by_hostname && !checked {
-        return rest(Next::Done); // the Machine's nodeRef wakes us
-    }
+    let vouched = o.is_provisioned() && o.provider_id().is_some() && !by_hostname && !checked;
     let nodes = match &o.answers.nodes {
         None => return ask(Question::Nodes),
+        Some(Nodes::Connecting | Nodes::Unreachable(_)) if vouched => return rest(Next::Done), // the Machine's nodeRef wakes us
         Some(Nodes::Connecting) => return rest(Next::After(NO_EVENT)),
         Some(Nodes::Unreachable(_)) if is_coming_up(o) => return rest(Next::After(NO_EVENT)),
         Some(Nodes::Unreachable(why)) => {
@@ -93,12 +92,21 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
         Some(Nodes::Listed(nodes)) => nodes,
     };
     let expected = provider_id(o.namespace(), host.metadata.name.as_deref().unwrap_or_default(), o.name());
+    let uid = host.metadata.uid.as_deref().unwrap_or_default();
+    let labelled: Vec<_> = nodes.iter().filter(|node| node.labelled(label::HOST_UUID) == Some(uid)).collect();
+    if vouched {
+        // Cluster API has not found the Node yet: it may have registered anew, without its name (M-38, M-39 step 2).
+        return match labelled[..] {
+            [node] if node.provider_id().is_none() && !has_cloud_provider(o) => name(o, r, node, &expected),
+            _ => rest(Next::Done),
+        };
+    }
     let named = match named(nodes, &expected) {
         Ok(named) => named,
         Err(problem) => return r.fail(rows::CREATE_FAILED, problem),
     };
     if named.is_some() && o.provider_id().is_some() {
-        return provisioned(o, r);
+        return identify(o, r, &expected); // what the machine says of itself is what its Node is called (K-25)
     }
     if cloud_provider {
         return match named {
@@ -106,8 +114,6 @@ pub(super) fn link(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &Bar
             None => rest(Next::After(SAFETY_NET)), // a Node event wakes us
         };
     }
-    let uid = host.metadata.uid.as_deref().unwrap_or_default();
-    let labelled: Vec<_> = nodes.iter().filter(|node| node.labelled(label::HOST_UUID) == Some(uid)).collect();
     match labelled[..] {
         [] if by_hostname => by_default(o, r, nodes, &expected),
         [] if checked => {
@@ -223,18 +229,18 @@ mod tests {
     #[test]
     fn a_dup_1_to_8_one_node_for_each_host() {
         const ID: &str = "metal3://metal3/node-0/machine-0";
-        let cases: [(&[&str], &str, bool); 8] = [
-            (&[ID, ID], "", false),
-            (&[ID], ID, true),
-            (&[], ID, true),
-            (&["metal3://metal3/node-0/a", "metal3://metal3/node-0/b"], ID, false),
-            (&["metal3://worker-1", "metal3://worker-10"], "metal3://worker-1", false),
-            (&[ID], "", true),
-            (&["aws://x/y"], ID, true),
-            (&["metal3://metal3/node-0/a", "aws://x/y"], ID, true),
+        let cases: [(&str, &[&str], &str, bool); 8] = [
+            ("A-DUP-1", &[ID, ID], "", false),
+            ("A-DUP-2", &[ID], ID, true),
+            ("A-DUP-3", &[], ID, true),
+            ("A-DUP-4", &["metal3://metal3/node-0/a", "metal3://metal3/node-0/b"], ID, false),
+            ("A-DUP-5", &["metal3://worker-1", "metal3://worker-10"], "metal3://worker-1", false),
+            ("A-DUP-6", &[ID], "", true),
+            ("A-DUP-7", &["aws://x/y"], ID, true),
+            ("A-DUP-8", &["metal3://metal3/node-0/a", "aws://x/y"], ID, true),
         ];
-        for (i, (ids, wanted, ok)) in cases.into_iter().enumerate() {
-            assert_eq!(named(&nodes(ids), wanted).is_ok(), ok, "A-DUP-{}", i + 1);
+        for (row, ids, wanted, ok) in cases {
+            assert_eq!(named(&nodes(ids), wanted).is_ok(), ok, "{row}");
         }
     }
 

@@ -69,7 +69,7 @@ fn pause_host(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
         };
     }
     if !paused && !blocked {
-        return act(annotate(o, host, Purpose::BlockMove, &[(annotation::BLOCK_MOVE, Some(""))]));
+        return act(annotate(o, host, Purpose::HoldMove, &[(annotation::BLOCK_MOVE, Some(""))]));
     }
     let status = if wants_host_status(host) {
         let Some(status) = &o.answers.host_status else {
@@ -95,7 +95,7 @@ fn resume_host(o: &Observed<'_>, host: &BareMetalHost) -> Flow<()> {
         return act(annotate(o, host, Purpose::UnpauseHost, &changes));
     }
     let leaving = o.machine.metadata.deletion_timestamp.is_some();
-    if pause.is_none() && annotated(host, annotation::BLOCK_MOVE).is_none() && !leaving {
+    if pause.is_none() && annotated(host, annotation::BLOCK_MOVE).is_none() && !leaving && !o.answers.move_is_open {
         return act(annotate(o, host, Purpose::BlockMove, &[(annotation::BLOCK_MOVE, Some(""))]));
     }
     Continue(())

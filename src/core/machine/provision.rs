@@ -7,7 +7,7 @@ use capm3_api::common::{NamespacedRef, SecretRef, owner_reference};
 use capm3_api::foreign::{BareMetalHost, Machine};
 use capm3_api::infra::v1beta2::{Metal3DataClaim, Metal3DataClaimSpec, Metal3MachineStatus};
 use capm3_api::k8s::ObjectMeta;
-use capm3_api::names::{PROVIDER_ID_SCHEME, finalizer, host_state, secret};
+use capm3_api::names::{PROVIDER_ID_SCHEME, annotation, finalizer, host_state, secret};
 use serde_json::{Map, Value, json};
 
 use super::ControlFlow::Continue;
@@ -86,6 +86,14 @@ pub(super) fn remember_references(
     r.status.meta_data = meta_data.or(r.status.meta_data.take());
     r.status.network_data = network_data.or(r.status.network_data.take());
     r.status.user_data = user_data(o, owner, is_deployed(host).then_some(host))?;
+    if is_to_deploy(o, host) {
+        let status = &r.status;
+        for (field, reference) in
+            [("userData", &status.user_data), ("metaData", &status.meta_data), ("networkData", &status.network_data)]
+        {
+            reference.as_ref().map(|reference| local(field, o, reference)).transpose()?;
+        }
+    }
     Ok(())
 }
 
@@ -109,7 +117,7 @@ pub(super) fn data_claim(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
         return r.fail(rows::METADATA_FAILED, problem);
     }
     let template = o.machine.spec.data_template.as_ref().filter(|_| r.status.rendered_data.is_none());
-    if let Some(template) = template {
+    if let Some(template) = template.filter(|_| !comes_too_late(o)) {
         match o.claim {
             None => return act(Action::CreateClaim(Box::new(claim(o, template)))),
             Some(claim) if !is_for(claim, o) => {
@@ -126,6 +134,12 @@ pub(super) fn data_claim(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
     }
     r.say(rows::METADATA_ASSOCIATED, "");
     Continue(())
+}
+
+/// A data template that was named when there was nothing left to boot with it: a machine that runs, or is being updated in place,
+/// gets no claim for one (K-62).
+fn comes_too_late(o: &Observed<'_>) -> bool {
+    o.claim.is_none() && (has_run(o) || is_updated_in_place(o))
 }
 
 fn claim(o: &Observed<'_>, template: &NamespacedRef) -> Metal3DataClaim {
@@ -177,7 +191,8 @@ pub(super) fn let_render(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
 
 /// The rendered data is ready, or none was asked for (M-82, D-25).
 pub(super) fn wait_for_data(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
-    if o.machine.spec.data_template.is_none() && r.status.rendered_data.is_none() {
+    let is_asked_for = o.machine.spec.data_template.is_some() && !comes_too_late(o);
+    if !is_asked_for && r.status.rendered_data.is_none() {
         if o.is_provisioned() {
             r.say(rows::SECRETS_SET_EXTERNALLY, ""); // H-31
         }
@@ -280,7 +295,7 @@ pub(super) fn host_spec(o: &Observed<'_>, r: &mut Report, owner: &Machine, host:
     if !spec.is_empty() {
         return act(o.host_patch(Purpose::Provision, host, json!({ "spec": spec })));
     }
-    if is_to_deploy(o, host) || is_deployed(host) || host.state() == host_state::PROVISIONED {
+    if !has_run(o) || is_deployed(host) || host.state() == host_state::PROVISIONED {
         return Continue(());
     }
     let message = format!("BareMetalHost {} has lost its image; a machine that ran is not deployed anew", o.at(host));
@@ -291,7 +306,16 @@ pub(super) fn host_spec(o: &Observed<'_>, r: &mut Report, owner: &Machine, host:
 /// A host without an image is given one, unless the machine has been provisioned: whatever took the image away, be it that the
 /// host was made anew, what its disk holds may still be wanted (I10).
 fn is_to_deploy(o: &Observed<'_>, host: &BareMetalHost) -> bool {
-    !is_deployed(host) && !o.is_provisioned() && o.provider_id().is_none()
+    !is_deployed(host) && !has_run(o) && !is_updated_in_place(o)
+}
+
+fn has_run(o: &Observed<'_>) -> bool {
+    o.is_provisioned() || o.provider_id().is_some()
+}
+
+/// Cluster API has put a new spec on the machine and somebody else brings the host up to it (K-61).
+fn is_updated_in_place(o: &Observed<'_>) -> bool {
+    o.machine.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(annotation::UPDATE_IN_PROGRESS))
 }
 
 fn is_deployed(host: &BareMetalHost) -> bool {

@@ -109,7 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn a_nr_5_9_and_11_a_worker_answers_to_its_deployment() {
+    fn a_s_10_the_label_alone_makes_a_control_plane() {
+        let mut labelled = machine(false, &[]);
+        assert!(!is_control_plane(&labelled));
+        for value in ["", "true", "false"] {
+            labelled.metadata.labels = Some([(label::CONTROL_PLANE.to_owned(), value.to_owned())].into());
+            assert!(is_control_plane(&labelled), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_nr_9_and_11_a_worker_answers_to_its_deployment() {
         let worker = machine(false, &[reference(CAPI_GROUP, "MachineSet", "set")]);
         let owned = set(&[reference(CAPI_GROUP, "MachineDeployment", "test1")]);
         assert_eq!(value(&worker, Some(&owned)).as_deref(), Some("md-test1"));
@@ -119,7 +129,7 @@ mod tests {
             vec![reference("other.io", "MachineDeployment", "test1")],
             Vec::new(),
         ] {
-            assert_eq!(value(&worker, Some(&set(&wrong))), None);
+            assert_eq!(value(&worker, Some(&set(&wrong))), None, "A-NR-11");
         }
     }
 
@@ -129,6 +139,11 @@ mod tests {
         for wrong in [reference(CAPI_GROUP, "Other", "set"), reference("other.io", "MachineSet", "set")] {
             assert!(machine_set(&machine(false, &[wrong])).is_none());
         }
-        assert!(machine_set(&machine(true, &[])).is_none());
+        let mut unowned = machine(true, &[]);
+        assert!(machine_set(&unowned).is_none());
+        unowned.metadata.owner_references = None;
+        assert!(machine_set(&unowned).is_none());
+        let by_uid = OwnerReference { uid: "uid-set".to_owned(), ..OwnerReference::default() };
+        assert!(machine_set(&machine(false, &[by_uid])).is_none(), "A-NR-13");
     }
 }

@@ -41,7 +41,7 @@ fn a_i_4_a_missing_cluster_is_waited_for() {
 }
 
 #[test]
-fn a_i_5_and_n_22_infrastructure_must_be_ready() {
+fn a_i_5_infrastructure_must_be_ready() {
     let mut world = World::new();
     let ready = world.cluster.as_mut().unwrap().status.take();
     assert_eq!(world.pass(), DONE);
@@ -50,7 +50,7 @@ fn a_i_5_and_n_22_infrastructure_must_be_ready() {
 
     world.cluster.as_mut().unwrap().status = ready; // the deprecated condition is not needed
     world.pass();
-    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+    assert_eq!(world.condition(ASSOCIATE).unwrap().0, "True", "N-22");
 }
 
 #[test]
@@ -73,19 +73,48 @@ fn a_i_6_the_metal3_cluster_must_be_there() {
 
 /// The row also expects the finalizer; by 9.4 it comes with the intent, before which there is nothing to undo.
 #[test]
-fn a_i_7_a_mf_2_and_a_s_8_no_bootstrap_data_no_host() {
-    let mut world = World::new();
+fn a_i_7_no_bootstrap_data_no_host() {
+    let mut world = World::with_template();
     world.owner().spec.bootstrap.as_mut().unwrap().data_secret_name = None;
     assert_eq!(world.pass(), DONE);
     world.says(ASSOCIATE, "False", "WaitingForBootstrapData");
     assert_eq!(world.message(ASSOCIATE), "waiting for the bootstrap data of Machine m1");
     assert_eq!(world.legacy("AssociateBMH").unwrap().1.as_deref(), Some("WaitingForBootstrapReady"));
     world.says("Ready", "False", "NotReady");
-    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+    assert_eq!((&world.hosts[0], &world.claim), (&World::new().hosts[0], &None), "A-MF-2");
+    assert_eq!(world.writes, ["status"], "A-MF-2");
+}
+
+/// Only the name of the Secret makes bootstrap data, whatever a condition says of it (H-17, H-33).
+#[test]
+fn a_s_5_to_8_when_bootstrap_data_is_ready() {
+    let config = ContractRef { kind: "KubeadmConfig".to_owned(), name: "m1".to_owned(), api_group: None };
+    let bootstrap = |config: Option<&ContractRef>, secret: Option<&str>| Bootstrap {
+        config_ref: config.cloned(),
+        data_secret_name: secret.map(str::to_owned),
+    };
+    let rows = [
+        ("A-S-5", Some(bootstrap(Some(&config), Some("m1-bootstrap"))), true),
+        ("A-S-5", Some(bootstrap(Some(&config), None)), false),
+        ("A-S-6", Some(bootstrap(Some(&config), Some(""))), false),
+        ("A-S-7", Some(bootstrap(None, Some("m1-bootstrap"))), true),
+        ("A-S-8", Some(bootstrap(None, None)), false),
+        ("A-S-8", None, false),
+    ];
+    for (row, bootstrap, ready) in rows {
+        let mut world = World::new();
+        world.owner().spec.bootstrap = bootstrap;
+        let conditions = json!([{ "type": "BootstrapReady", "status": if row == "A-S-6" { "False" } else { "True" } }]);
+        world.owner().status = Some(from(json!({ "deprecated": { "v1beta1": { "conditions": conditions } } })));
+        assert_eq!(world.pass(), DONE);
+        assert_eq!(world.hosts[0].spec.consumer_ref.is_some(), ready, "{row}");
+        let reason = world.condition(ASSOCIATE).map(|(_, reason, _)| reason);
+        assert_eq!(reason.as_deref() == Some("WaitingForBootstrapData"), !ready, "{row}");
+    }
 }
 
 #[test]
-fn a_i_8_and_9_paused_by_cluster_or_by_annotation() {
+fn a_i_8_paused_by_cluster_or_by_annotation() {
     let mut world = World::new();
     world.pause(true);
     assert_eq!(world.pass(), WAIT);
@@ -95,8 +124,9 @@ fn a_i_8_and_9_paused_by_cluster_or_by_annotation() {
 
     let mut world = World::new();
     world.annotate(annotation::PAUSED, "");
-    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.pass(), WAIT, "A-I-9");
     world.says(ASSOCIATE, "False", "Paused");
+    world.says("Paused", "True", "Paused");
 }
 
 #[test]
@@ -111,13 +141,17 @@ fn a_i_10_a_provisioned_machine_without_bootstrap_data_stays_provisioned() {
 
 #[test]
 fn a_i_22_and_23_a_malformed_annotation_says_so() {
-    for (paused, reason) in
-        [(false, "BareMetalHostPauseAnnotationRemoveFailed"), (true, "BareMetalHostPauseAnnotationSetFailed")]
-    {
+    for (row, paused, reason) in [
+        ("A-I-22", false, "BareMetalHostPauseAnnotationRemoveFailed"),
+        ("A-I-23", true, "BareMetalHostPauseAnnotationSetFailed"),
+    ] {
         let mut world = World::new();
         world.pause(paused);
         world.annotate(annotation::HOST, "a/b/c");
-        assert_eq!(world.pass(), WAIT);
+        world.host().spec.consumer_ref = consumer("m1");
+        let before = world.hosts.clone();
+        assert_eq!(world.pass(), WAIT, "{row}");
+        assert_eq!(world.hosts, before, "A-P-14: and no move is blocked");
         world.says("Paused", "False", reason);
         world.says("Ready", "False", "NotReady");
         assert!(world.message(ASSOCIATE).contains("a/b/c"));

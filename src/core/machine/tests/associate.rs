@@ -28,11 +28,28 @@ fn a_i_11_the_whole_host_in_one_claim() {
     assert_eq!(machine.metadata.finalizers, Some(vec![finalizer::MACHINE.to_owned()]));
     assert_eq!(machine.metadata.annotations.unwrap()[annotation::HOST], "ns/host-0");
     world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
-    assert_eq!(world.legacy("AssociateBMH"), Some(("True".to_owned(), None)));
+    assert_eq!(world.legacy("AssociateBMH"), Some(("True".to_owned(), None)), "A-MF-3");
+}
+
+/// By 9.4 the annotation comes before the claim: when it cannot be stored, nothing was associated and nothing is said of it.
+#[test]
+fn a_mf_4_and_6_without_the_annotation_nothing_has_changed() {
+    for (row, kept) in [("A-MF-4", false), ("A-MF-6", true)] {
+        let mut world = World::new();
+        if kept {
+            let mut set = MachineSet::named("ns", "set");
+            set.metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineDeployment", "test1")]);
+            world.machine_set = Some(set);
+            world.host().metadata.labels = Some([(label::NODE_REUSE.to_owned(), "md-test1".to_owned())].into());
+        }
+        let before = world.clone();
+        assert_eq!(world.pass_until(0), End::Crash, "{row}");
+        assert_eq!((world.machine, world.hosts), (before.machine, before.hosts), "{row}");
+    }
 }
 
 #[test]
-fn a_i_12_a_hs_6_and_n_13_empty_members_of_the_image_are_not_sent() {
+fn a_i_12_empty_members_of_the_image_are_not_sent() {
     let mut world = World::new();
     world.set_state(host_state::READY);
     let image = world.m3m().spec.image.as_mut().unwrap();
@@ -44,7 +61,7 @@ fn a_i_12_a_hs_6_and_n_13_empty_members_of_the_image_are_not_sent() {
     let answers = Answers::default();
     let fields =
         crate::machine::provision::missing(&world.observed(&machine, &answers, false), &world.hosts[0], &status);
-    assert_eq!(fields["image"], json!({ "url": "http://192.0.2.1/image.qcow2" }));
+    assert_eq!(fields["image"], json!({ "url": "http://192.0.2.1/image.qcow2" }), "N-13");
     assert_eq!(world.pass(), DONE);
     world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
 }
@@ -58,7 +75,7 @@ fn n_6_the_finalizer_is_stored_before_the_host_is_touched() {
 }
 
 #[test]
-fn n_4_and_n_5_crash_after_the_claim_the_same_host_is_found_again() {
+fn n_4_crash_after_the_claim_the_same_host_is_found_again() {
     let mut world = World::new();
     world.hosts.push(host("host-1", host_state::AVAILABLE));
     assert_eq!(world.pass_until(2), End::Crash);
@@ -70,12 +87,18 @@ fn n_4_and_n_5_crash_after_the_claim_the_same_host_is_found_again() {
     assert_eq!(world.pass(), DONE);
     world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
     assert_eq!(world.hosts[1].spec.consumer_ref, None);
+}
 
+#[test]
+fn n_5_a_host_that_only_the_host_itself_remembers_is_wiped_and_released() {
     let mut world = World::new();
     assert_eq!(world.pass_until(2), End::Crash);
     world.m3m().metadata.annotations = None;
+    world.set_state(host_state::PROVISIONING);
     world.delete();
     world.pass(); // clears
+    assert_eq!((&world.hosts[0].spec.consumer_ref, &world.hosts[0].spec.image), (&consumer("m1"), &None));
+    assert!(world.machine.is_some());
     world.set_state(host_state::AVAILABLE);
     assert_eq!(world.pass(), End::Gone);
     assert_eq!((&world.hosts[0].spec.consumer_ref, &world.hosts[0].spec.image), (&None, &None));
@@ -179,8 +202,19 @@ fn a_data_template_without_a_name_is_refused_before_anything_is_claimed() {
     assert_eq!((world.writes.as_slice(), world.claim), (["status".to_owned()].as_slice(), None));
 }
 
+/// The user gave it an annotation, and what it names is not there.
 #[test]
-fn a_as_3_and_4_no_host_is_a_condition_that_says_why() {
+fn a_as_3_a_missing_host_and_none_to_use_is_waited_for() {
+    let mut world = World::new();
+    world.annotate(annotation::HOST, "ns/gone");
+    world.hosts = vec![host("host-0", host_state::INSPECTING)];
+    assert_eq!(world.pass(), WAIT);
+    world.says(ASSOCIATE, "False", "AssociateBareMetalHostFailed");
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+}
+
+#[test]
+fn a_as_4_no_host_is_a_condition_that_says_why() {
     let mut world = World::new();
     world.hosts.clear();
     assert_eq!(world.pass(), WAIT);
@@ -276,16 +310,114 @@ fn the_label_of_a_bmc_secret_depends_on_the_version_that_is_known_to_work() {
 }
 
 #[test]
-fn a_as_5_a_claim_without_annotation_is_finished() {
+fn a_as_1_and_2_an_annotated_host_of_ours_is_associated() {
+    // Without anything to deploy, on a host that runs something.
     let mut world = World::new();
+    world.m3m().spec = Default::default();
+    world.annotate(annotation::HOST, "ns/host-0");
+    world.host().spec.consumer_ref = consumer("m1");
+    world.host().spec.image = Some(from(json!({ "url": "http://192.0.2.1/other" })));
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.hosts[0].spec.image.as_ref().unwrap().url, "http://192.0.2.1/other");
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+
+    let mut world = World::new();
+    world.annotate(annotation::HOST, "ns/host-0");
     world.host().spec.consumer_ref = consumer("m1");
     assert_eq!(world.pass(), DONE);
-    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())));
-    assert_eq!(world.m3m().metadata.annotations.as_ref().unwrap()[annotation::HOST], "ns/host-0");
+    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())), "A-AS-2");
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
 }
 
 #[test]
-fn a_s_11_and_14_the_annotation_always_names_the_machines_own_namespace() {
+fn a_as_5_a_claim_without_annotation_is_finished() {
+    let mut world = World::new();
+    world.host().spec.consumer_ref = consumer("m1");
+    world.host().metadata.labels = Some([(label::NODE_REUSE.to_owned(), "md-x".to_owned())].into());
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())));
+    assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), Some("prod"));
+    assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), None, "M-43");
+    assert_eq!(world.m3m().metadata.annotations.as_ref().unwrap()[annotation::HOST], "ns/host-0");
+}
+
+/// What a host is given with its consumer, and that the reservation goes; a host that runs already is left as it is.
+#[test]
+fn a_s_16_the_consumer_is_the_machine_by_name_namespace_and_kind() {
+    for runs in [false, true] {
+        let mut world = World::new();
+        let mut set = MachineSet::named("ns", "set");
+        set.metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineDeployment", "test1")]);
+        world.machine_set = Some(set);
+        world.host().metadata.labels = Some([(label::NODE_REUSE.to_owned(), "md-test1".to_owned())].into());
+        world.host().spec.image = runs.then(|| from(json!({ "url": "http://192.0.2.1/other" })));
+        assert_eq!(world.pass(), DONE);
+        let host = &world.hosts[0];
+        let consumer = host.spec.consumer_ref.clone().unwrap();
+        let named = (consumer.name.as_deref(), consumer.namespace.as_deref(), consumer.kind.as_deref());
+        assert_eq!(named, (Some("m1"), Some("ns"), Some("Metal3Machine")));
+        assert_eq!(consumer.api_version.as_deref(), Some("infrastructure.cluster.x-k8s.io/v1beta2"));
+        assert_eq!(host::labelled(host, label::NODE_REUSE), None);
+        assert_eq!(host.spec.image.as_ref().unwrap().url == "http://192.0.2.1/other", runs);
+    }
+}
+
+#[test]
+fn a_s_11_to_13_what_the_annotation_names_and_that_it_is_put_right() {
+    for before in [Some("ns/host-0"), Some("ns/other"), None] {
+        let mut world = World::running();
+        world.m3m().metadata.annotations = before.map(|host| [(annotation::HOST.to_owned(), host.to_owned())].into());
+        world.pass();
+        let after = world.m3m().metadata.annotations.clone().unwrap();
+        assert_eq!(after[annotation::HOST], "ns/host-0", "A-S-11 {before:?}");
+    }
+    let mut world = World::running();
+    world.m3m().metadata.annotations = Some(BTreeMap::new());
+    world.pass();
+    assert_eq!(world.m3m().metadata.annotations.clone().unwrap()[annotation::HOST], "ns/host-0");
+
+    let found = |value: Option<&str>| {
+        let mut world = World::new();
+        world.m3m().metadata.annotations = value.map(|host| [(annotation::HOST.to_owned(), host.to_owned())].into());
+        let machine = world.machine.clone().unwrap();
+        let answers = Answers::default();
+        let host = world.observed(&machine, &answers, false).host.and_then(|host| host.metadata.name.clone());
+        (host_name(&machine).is_ok(), host)
+    };
+    let rows = [
+        ("A-S-12", Some("ns/host-0"), Some("host-0")),
+        ("A-S-12", Some("host-0"), Some("host-0")),
+        ("A-S-13", Some("ns/missing"), None),
+        ("A-S-13", None, None),
+        ("A-S-14", Some("elsewhere/host-0"), Some("host-0")),
+    ];
+    for (row, annotation, host) in rows {
+        assert_eq!(found(annotation), (true, host.map(str::to_owned)), "{row} {annotation:?}");
+    }
+}
+
+#[test]
+fn a_s_1_the_finalizer_comes_and_goes_among_others() {
+    for others in [&[] as &[&str], &["someone.example.com/else"]] {
+        let others: Vec<_> = others.iter().map(|f| (*f).to_owned()).collect();
+        let mut world = World::new();
+        world.m3m().metadata.finalizers = Some(others.clone());
+        world.pass();
+        let ours = finalizer::MACHINE.to_owned();
+        let with_ours: Vec<_> = others.iter().cloned().chain([ours]).collect();
+        assert_eq!(world.m3m().metadata.finalizers, Some(with_ours));
+        world.delete();
+        world.pass();
+        world.set_state(host_state::AVAILABLE);
+        let end = world.pass();
+        assert_eq!(end == End::Gone, others.is_empty());
+        let left = world.machine.and_then(|machine| machine.metadata.finalizers).unwrap_or_default();
+        assert_eq!(left, others);
+    }
+}
+
+#[test]
+fn a_s_14_the_annotation_always_names_the_machines_own_namespace() {
     let mut world = World::running();
     world.annotate(annotation::HOST, "elsewhere/host-0");
     world.pass();
@@ -352,6 +484,16 @@ fn a_provisioned_machine_without_annotation_takes_no_other_host() {
     assert_eq!(world.pass(), WAIT);
     assert_eq!(world.message(ASSOCIATE), format!("no BareMetalHost names this machine any more; it was {PROVIDER_ID}"));
     assert_eq!(world.writes, ["status"]);
+}
+
+/// Its providerID is all that is left of it, as after a move that lost the annotation: its Node may still run on that host.
+#[test]
+fn i_10_a_machine_with_an_identity_takes_no_other_host() {
+    let mut world = World::new();
+    world.m3m().spec.provider_id = Some(PROVIDER_ID.to_owned());
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.message(ASSOCIATE), format!("no BareMetalHost names this machine any more; it was {PROVIDER_ID}"));
+    assert_eq!((world.writes.as_slice(), &world.hosts[0].spec.consumer_ref), (["status".to_owned()].as_slice(), &None));
 }
 
 #[test]

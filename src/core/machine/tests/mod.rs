@@ -5,6 +5,8 @@
 
 mod asked;
 mod associate;
+mod choice;
+mod contract;
 mod crash;
 mod node;
 mod pause;
@@ -49,6 +51,7 @@ struct World {
     control_plane: Option<String>,
     node_reuse: Option<bool>,
     fast_track: bool,
+    pick: usize,
     /// What happened, in the order in which it happened.
     writes: Vec<String>,
     asked: Vec<Question>,
@@ -61,6 +64,16 @@ enum End {
     Rest(Next),
     Gone,
     Crash,
+    /// A write, or a question, got this answer.
+    Refused,
+}
+
+/// What becomes of a write on its way.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Lands,
+    Crash,
+    Refused,
 }
 
 fn meta(mut meta: ObjectMeta, version: u64) -> ObjectMeta {
@@ -153,6 +166,7 @@ impl World {
             control_plane: None,
             node_reuse: None,
             fast_track: false,
+            pick: 0,
             writes: Vec::new(),
             asked: Vec::new(),
             version: 100,
@@ -269,39 +283,80 @@ impl World {
         Some((found.status, found.reason))
     }
 
+    fn severity(&self, kind: &str) -> Option<String> {
+        let legacy = self.status().deprecated.and_then(|d| d.v1beta1)?;
+        legacy.conditions.into_iter().find(|c| c.type_ == kind)?.severity
+    }
+
     fn pass(&mut self) -> End {
         self.pass_until(usize::MAX)
     }
 
     /// One pass that ends early after `crash` writes.
     fn pass_until(&mut self, crash: usize) -> End {
+        let mut writes = 0;
+        self.run(
+            |_| {
+                writes += 1;
+                if writes > crash { Fate::Crash } else { Fate::Lands }
+            },
+            |_| true,
+        )
+    }
+
+    /// One pass in which the writes that are meant are refused, as the controllers take it.
+    fn pass_refusing(&mut self, meant: impl Fn(&Action) -> bool) -> End {
+        self.run(|action| if meant(action) { Fate::Refused } else { Fate::Lands }, |_| true)
+    }
+
+    /// One pass in which the questions that are meant are not answered.
+    fn pass_unanswered(&mut self, meant: impl Fn(&Question) -> bool) -> End {
+        self.run(|_| Fate::Lands, |question| !meant(question))
+    }
+
+    fn store(&mut self, report: &Report) {
+        let machine = self.m3m().clone();
+        let status = report.status(&machine, Timestamp::UNIX_EPOCH);
+        if status != machine.status.unwrap_or_default() {
+            self.writes.push("status".to_owned());
+            self.m3m().status = Some(status);
+        }
+    }
+
+    fn run(&mut self, mut fate: impl FnMut(&Action) -> Fate, answered: impl Fn(&Question) -> bool) -> End {
         let mut answers = Answers::default();
         let mut choosing = false;
-        let mut writes = 0;
         for _ in 0..60 {
             let Some(machine) = self.machine.clone() else { return End::Gone };
-            let decision = decide(&self.observed(&machine, &answers, choosing));
+            let mut decision = decide(&self.observed(&machine, &answers, choosing));
             match decision.step {
                 Step::Rest(next) => {
-                    let status = decision.report.status(&machine, Timestamp::UNIX_EPOCH);
-                    if status != machine.status.unwrap_or_default() {
-                        self.writes.push("status".to_owned());
-                        self.m3m().status = Some(status);
-                    }
+                    self.store(&decision.report);
                     return End::Rest(next);
+                }
+                Step::Ask(question) if !answered(&question) => {
+                    decision.report.read_failed(&question, "no answer");
+                    self.store(&decision.report);
+                    return End::Refused;
                 }
                 Step::Ask(question) => {
                     choosing |= question == Question::Candidates;
                     self.answer(&question, &mut answers);
                     self.asked.push(question);
                 }
-                Step::Do(action) => {
-                    if writes == crash {
-                        return End::Crash;
+                Step::Do(action) => match fate(&action) {
+                    Fate::Lands => self.apply(&action, &mut answers),
+                    Fate::Crash => return End::Crash,
+                    Fate::Refused if matches!(action, Action::Host { purpose: Purpose::BlockMove, .. }) => {
+                        answers.move_is_open = true;
                     }
-                    writes += 1;
-                    self.apply(&action, &mut answers);
-                }
+                    Fate::Refused => {
+                        let settled = self.observed(&machine, &answers, choosing).is_settled();
+                        decision.report.write_failed(&action, settled, "no");
+                        self.store(&decision.report);
+                        return End::Refused;
+                    }
+                },
             }
         }
         panic!("no rest after {:?}", self.writes)
@@ -329,7 +384,7 @@ impl World {
             claim: self.claim.as_ref(),
             data: self.data.as_ref(),
             fast_track: self.fast_track,
-            pick: 0,
+            pick: self.pick,
             candidates: choosing.then(|| Candidates { hosts: hosts().collect(), sought: &NOBODY }),
             answers,
         }

@@ -27,15 +27,123 @@ fn h_56_a_host_in_error_shows_on_the_machine_until_it_recovers() {
 }
 
 #[test]
-fn a_i_13_a_i_19_and_a_mf_8_a_labelled_node_gets_its_identity_first() {
+fn a_i_13_a_labelled_node_gets_its_identity_first() {
     let mut world = World::running();
     world.nodes = Nodes::Listed(vec![labelled_node(None)]);
     assert_eq!(world.pass(), DONE);
     assert_eq!(world.writes, ["NameNode node-a", "Identify", "status"]);
-    assert_eq!(world.m3m().spec.provider_id.as_deref(), Some(PROVIDER_ID));
+    assert_eq!(world.m3m().spec.provider_id.as_deref(), Some(PROVIDER_ID), "A-I-19");
     assert_eq!(world.status().initialization.unwrap().provisioned, Some(true));
+    assert_eq!(world.condition(METADATA).unwrap().0, "True", "A-MF-8");
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
     world.says(DATA, "True", "SecretsSetExternally");
     world.says("Ready", "True", "Ready");
+}
+
+/// Its kubelet knows no providerID, and what it registered was deleted before Cluster API had found it.
+#[test]
+fn m_38_a_node_that_registers_anew_before_it_was_found_gets_its_name_again() {
+    let mut world = World::running();
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    world.pass();
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    world.writes.clear();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.writes, ["NameNode node-a"]);
+    assert_eq!(world.nodes, Nodes::Listed(vec![labelled_node(Some(PROVIDER_ID))]));
+
+    world.writes.clear();
+    let quiet = [
+        Nodes::Listed(Vec::new()),
+        Nodes::Listed(vec![labelled_node(Some("aws://x/y"))]),
+        Nodes::Listed(vec![labelled_node(None), labelled_node(None)]),
+        Nodes::Unreachable("Cluster ns/prod: no".to_owned()),
+        Nodes::Connecting,
+    ];
+    for nodes in quiet {
+        world.nodes = nodes;
+        assert_eq!((world.pass(), &world.writes[..]), (DONE, &[][..]), "{:?}", world.nodes);
+    }
+    world.infrastructure.as_mut().unwrap().spec.cloud_provider_enabled = Some(true);
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!((world.pass(), &world.writes[..]), (DONE, &[][..]), "the cloud provider's to name");
+}
+
+#[test]
+fn a_s_2_an_identity_that_was_another_is_replaced() {
+    for before in [None, Some(""), Some("metal3://ns/other/m1")] {
+        let mut world = World::running();
+        world.m3m().spec.provider_id = before.map(str::to_owned);
+        world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+        assert_eq!(world.pass(), DONE);
+        assert_eq!(world.m3m().spec.provider_id.as_deref(), Some(PROVIDER_ID), "{before:?}");
+    }
+}
+
+#[test]
+fn a_s_3_and_4_provisioned_is_an_identity_and_the_word_for_it() {
+    let rows = [
+        ("A-S-3", Some(PROVIDER_ID), Some(true), true),
+        ("A-S-4", Some(PROVIDER_ID), None, false),
+        ("A-S-4", Some(PROVIDER_ID), Some(false), false),
+        ("A-S-4", Some(""), Some(true), false),
+        ("A-S-4", None, Some(true), false),
+        ("A-S-4", None, None, false),
+    ];
+    for (row, id, provisioned, settled) in rows {
+        let mut world = World::running();
+        world.join();
+        world.m3m().spec.provider_id = id.map(str::to_owned);
+        let initialization = provisioned.map(|p| from(json!({ "provisioned": p })));
+        world.m3m().status.as_mut().unwrap().initialization = initialization;
+        let machine = world.machine.clone().unwrap();
+        assert_eq!(
+            world.observed(&machine, &Answers::default(), false).is_settled(),
+            settled,
+            "{row} {id:?} {provisioned:?}"
+        );
+    }
+}
+
+#[test]
+fn a_s_20_the_addresses_are_those_of_the_host_now() {
+    let mut world = World::running();
+    let shown = |world: &World| world.status().addresses.iter().map(|a| a.address.clone()).collect::<Vec<_>>();
+    assert_eq!(shown(&world), ["192.0.2.7", "worker-0", "worker-0"]);
+    world.pass();
+    assert_eq!(world.writes, [""; 0], "unchanged");
+    let hardware = world.host().status.as_mut().unwrap().hardware.as_mut().unwrap();
+    hardware.nics[0].ip = Some("192.0.2.8".to_owned());
+    world.pass();
+    assert_eq!(shown(&world), ["192.0.2.8", "worker-0", "worker-0"], "changed");
+    world.host().status.as_mut().unwrap().hardware = None;
+    world.pass();
+    assert_eq!(shown(&world), [""; 0], "empty");
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+}
+
+/// By which way ever a machine without a data template comes to run, its data is the user's affair (H-31).
+#[test]
+fn n_16_every_way_to_run_says_so_of_the_data() {
+    let cloud: fn(&mut World) = |world| {
+        world.infrastructure.as_mut().unwrap().spec.cloud_provider_enabled = Some(true);
+        world.nodes = Nodes::Listed(vec![node("node-a", &[], Some(PROVIDER_ID))]);
+    };
+    let by_id: fn(&mut World) = |world| {
+        world.m3m().spec.provider_id = Some(PROVIDER_ID.to_owned());
+        world.nodes = Nodes::Listed(vec![node("node-a", &[], Some(PROVIDER_ID))]);
+    };
+    let by_hostname: fn(&mut World) = |world| {
+        world.owner().spec.bootstrap.as_mut().unwrap().config_ref = None;
+        world.nodes = Nodes::Listed(vec![node("node-a", &[(label::HOSTNAME, "worker-0")], None)]);
+    };
+    for way in [cloud, by_id, by_hostname] {
+        let mut world = World::running();
+        way(&mut world);
+        assert_eq!(world.pass(), DONE);
+        world.says(DATA, "True", "SecretsSetExternally");
+        world.says("Ready", "True", "Ready");
+    }
 }
 
 #[test]
@@ -104,7 +212,7 @@ fn m_92_and_h_38_nodes_that_do_not_add_up_are_named() {
 }
 
 #[test]
-fn m_91_and_n_16_a_cloud_provider_names_the_node() {
+fn m_91_a_cloud_provider_names_the_node() {
     let mut world = World::running();
     world.infrastructure.as_mut().unwrap().spec.cloud_provider_enabled = Some(true);
     world.nodes = Nodes::Listed(vec![labelled_node(None)]);
@@ -117,10 +225,10 @@ fn m_91_and_n_16_a_cloud_provider_names_the_node() {
 }
 
 #[test]
-fn a_i_16_17_and_n_16_without_a_bootstrap_provider_the_host_name_finds_the_node() {
+fn a_i_16_without_a_bootstrap_provider_the_host_name_finds_the_node() {
     let mut world = World::running();
     world.owner().spec.bootstrap.as_mut().unwrap().config_ref = None;
-    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.pass(), WAIT, "A-I-17");
     assert_eq!(world.status().initialization.unwrap().provisioned, Some(true), "provisioned at once");
     assert_eq!(world.message(METADATA), "waiting for a Node named worker-0");
     world.says(DATA, "True", "SecretsSetExternally");
@@ -170,6 +278,7 @@ fn a_mf_1_and_n_21_a_settled_machine_is_quiet() {
     world.asked.clear();
     world.writes.clear();
     assert_eq!((world.pass(), &world.writes[..]), (DONE, &[][..]), "Cluster API has not seen the Node yet");
+    world.asked.clear();
     world.join();
     for config in [world.owner().spec.bootstrap.as_mut().unwrap().config_ref.clone(), None] {
         world.owner().spec.bootstrap.as_mut().unwrap().config_ref = config;

@@ -12,7 +12,7 @@ fn a_u_1_bootstrap_data_wins_over_the_users_own() {
 }
 
 #[test]
-fn a_u_3_a_hs_1_and_a_md_6_no_reference_leaves_the_namespace() {
+fn a_u_3_no_reference_leaves_the_namespace() {
     let foreign = Some(SecretRef::new("elsewhere", "s"));
     let cases: [fn(&mut Metal3Machine, Option<SecretRef>); 3] =
         [|m, s| m.spec.user_data = s, |m, s| m.spec.meta_data = s, |m, s| m.spec.network_data = s];
@@ -21,7 +21,16 @@ fn a_u_3_a_hs_1_and_a_md_6_no_reference_leaves_the_namespace() {
         set(world.m3m(), foreign.clone());
         assert!(matches!(world.pass(), End::Rest(Next::Failed(Problem::ForeignNamespace { .. }))));
         assert_eq!(world.hosts[0].spec.consumer_ref, None);
-        assert!(world.message(ASSOCIATE).contains("s in namespace elsewhere"));
+        assert!(world.message(ASSOCIATE).contains("s in namespace elsewhere"), "A-MD-6");
+    }
+    // Also not one that an earlier pass, or somebody else, has left in the status.
+    let remembered: [fn(&mut Metal3MachineStatus, Option<SecretRef>); 3] =
+        [|status, s| status.user_data = s, |status, s| status.meta_data = s, |status, s| status.network_data = s];
+    for set in remembered {
+        let mut world = World::new();
+        set(world.m3m().status.get_or_insert_default(), foreign.clone());
+        assert!(matches!(world.pass(), End::Rest(Next::Failed(Problem::ForeignNamespace { .. }))), "A-HS-1");
+        assert_eq!((&world.hosts[0].spec.consumer_ref, &world.hosts[0].spec.image), (&None, &None));
     }
     let mut world = World::new();
     world.m3m().spec.data_template = Some(NamespacedRef::new("elsewhere", "t"));
@@ -48,14 +57,69 @@ fn a_hs_3_a_deploy_step_takes_the_place_of_an_image() {
 
 #[test]
 fn a_hs_4_and_5_what_a_host_runs_is_not_replaced() {
+    for (row, image, deploy) in [("A-HS-4", Some("http://192.0.2.1/other"), None), ("A-HS-5", None, Some("other"))] {
+        let mut world = World::new();
+        world.m3m().spec.meta_data = Some(SecretRef::named("own"));
+        world.m3m().spec.network_data = Some(SecretRef::named("net"));
+        if deploy.is_some() {
+            world.m3m().spec.image = None;
+            world.m3m().spec.custom_deploy = Some(CustomDeploy { method: "install".to_owned() });
+        }
+        world.host().spec.image = image.map(|url| from(json!({ "url": url })));
+        world.host().spec.custom_deploy = deploy.map(|method| CustomDeploy { method: method.to_owned() });
+        world.host().spec.consumer_ref = consumer("m1");
+        world.host().spec.online = Some(false);
+        let before = world.hosts[0].spec.clone();
+        world.pass();
+        let spec = &world.hosts[0].spec;
+        assert_eq!((&spec.image, &spec.custom_deploy), (&before.image, &before.custom_deploy), "{row}");
+        assert_eq!((&spec.user_data, &spec.meta_data, &spec.network_data), (&None, &None, &None), "{row}");
+        assert_eq!(spec.online, Some(true), "{row}");
+    }
+}
+
+#[test]
+fn a_hs_2_references_without_a_namespace_get_the_machines_own() {
     let mut world = World::new();
-    world.host().spec.image = Some(from(json!({ "url": "http://192.0.2.1/other" })));
-    world.host().spec.consumer_ref = consumer("m1");
+    world.m3m().spec.user_data = Some(SecretRef::named("own"));
+    world.m3m().spec.meta_data = Some(SecretRef::named("own"));
+    world.m3m().spec.network_data = Some(SecretRef::named("net"));
     world.host().spec.online = Some(false);
-    world.pass();
-    let host = &world.hosts[0];
-    assert_eq!(host.spec.image.as_ref().unwrap().url, "http://192.0.2.1/other");
-    assert_eq!((&host.spec.user_data, &host.spec.meta_data, host.spec.online), (&None, &None, Some(true)));
+    assert_eq!(world.pass(), DONE);
+    let spec = &world.hosts[0].spec;
+    assert_eq!(spec.image.as_ref().unwrap().url, "http://192.0.2.1/image.qcow2");
+    assert_eq!(spec.user_data, Some(SecretRef::new("ns", "m1-bootstrap"))); // of the Machine, which wins
+    assert_eq!(spec.meta_data, Some(SecretRef::new("ns", "own")));
+    assert_eq!(spec.network_data, Some(SecretRef::new("ns", "net")));
+    assert_eq!(spec.online, Some(true));
+    let status = world.status();
+    assert_eq!((status.meta_data, status.network_data), (spec.meta_data.clone(), spec.network_data.clone()), "A-MD-2");
+    assert_eq!(world.m3m().spec.meta_data, Some(SecretRef::named("own")), "H-18");
+}
+
+#[test]
+fn a_hs_6_and_7_an_image_is_copied_as_it_is_named() {
+    let text = |text: &str| Some(text.to_owned());
+    let oci =
+        Image { url: "oci://registry.example.com/image:1".to_owned(), disk_format: text("raw"), ..Image::default() };
+    let summed = Image {
+        url: "http://192.0.2.1/i".to_owned(),
+        checksum: text("http://192.0.2.1/i.sum"),
+        checksum_type: text("sha256"),
+        ..Image::default()
+    };
+    let sums = json!({ "url": "http://192.0.2.1/i", "checksum": "http://192.0.2.1/i.sum", "checksumType": "sha256" });
+    let rows = [
+        ("A-HS-6", oci, json!({ "url": "oci://registry.example.com/image:1", "format": "raw" })),
+        ("A-HS-7", summed, sums),
+    ];
+    for (row, image, expected) in rows {
+        let mut world = World::new();
+        world.m3m().spec.image = Some(image);
+        world.pass();
+        let sent = serde_json::to_value(world.hosts[0].spec.image.clone()).unwrap();
+        assert_eq!(sent, expected, "{row}");
+    }
 }
 
 #[test]
@@ -138,13 +202,16 @@ fn m_71_cleaning_mode_and_power_are_kept_up() {
 }
 
 #[test]
-fn a_as_6_and_a_md_4_with_a_template_the_claim_comes_before_the_image() {
+fn a_as_6_with_a_template_the_claim_comes_before_the_image() {
     let mut world = World::with_template();
     assert_eq!(world.pass(), WAIT);
     assert_eq!(world.hosts[0].spec.image, None);
     assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
+    assert_eq!(host::labelled(&world.hosts[0], label::CLUSTER_NAME), Some("prod"));
+    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())));
     let claim = world.claim.clone().unwrap();
-    assert_eq!((claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref()), (Some("ns"), Some("m1")));
+    let named = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
+    assert_eq!(named, (Some("ns"), Some("m1")), "A-MD-4");
     let finalizers = [finalizer::MACHINE, finalizer::DATA_CLAIM].map(str::to_owned);
     assert_eq!(claim.metadata.finalizers, Some(finalizers.into()));
     assert_eq!(claim.spec.template, Some(NamespacedRef::new("ns", "template")));
@@ -164,7 +231,7 @@ fn k_69_a_claim_has_its_machine_s_labels() {
 }
 
 #[test]
-fn a_as_7_and_a_md_14_rendered_data_and_image_go_in_one_write() {
+fn a_as_7_rendered_data_and_image_go_in_one_write() {
     let mut world = World::with_template();
     world.pass();
     world.render();
@@ -175,7 +242,12 @@ fn a_as_7_and_a_md_14_rendered_data_and_image_go_in_one_write() {
     assert!(host.spec.image.is_some());
     assert_eq!(host.spec.meta_data, Some(SecretRef::new("ns", "m1-metadata")));
     assert_eq!(host.spec.network_data, Some(SecretRef::new("ns", "m1-networkdata")));
+    assert_eq!(host::labelled(host, label::CLUSTER_NAME), Some("prod"));
+    assert_eq!(world.credentials, Credentials::Labelled(Some("prod".to_owned())));
     world.says(DATA, "True", "Metal3DataSecretsReady");
+    let status = world.status();
+    assert_eq!(status.meta_data, Some(SecretRef::new("ns", "m1-metadata")), "A-MD-14");
+    assert_eq!(status.network_data, Some(SecretRef::new("ns", "m1-networkdata")), "A-MD-14");
     world.set_state(host_state::PROVISIONED);
     world.nodes = Nodes::Listed(vec![labelled_node(None)]);
     world.pass();
@@ -214,10 +286,16 @@ fn k_29_without_a_template_the_host_is_named_too() {
 }
 
 #[test]
-fn a_md_10_to_13_each_thing_that_is_missing_is_named() {
+fn a_md_10_each_thing_that_is_missing_is_named() {
     let mut world = World::with_template();
     world.pass();
     assert_eq!(world.message(DATA), "Metal3DataClaim ns/m1 has no Metal3Data yet");
+    for status in [json!({}), json!({ "renderedData": {} }), json!({ "renderedData": { "name": "" } })] {
+        world.claim.as_mut().unwrap().status = Some(from(status));
+        assert_eq!(world.pass(), WAIT, "A-MD-9");
+        assert_eq!(world.message(DATA), "Metal3DataClaim ns/m1 has no Metal3Data yet");
+        assert_eq!(world.status().rendered_data, None, "A-MD-9");
+    }
 
     world.claim.as_mut().unwrap().status = Some(from(json!({ "errorMessage": "template not found" })));
     world.pass();
@@ -228,6 +306,12 @@ fn a_md_10_to_13_each_thing_that_is_missing_is_named() {
     assert_eq!(world.pass(), WAIT);
     assert_eq!(world.message(DATA), "Metal3Data ns/template-0 does not exist");
     assert_eq!(world.status().rendered_data, Some(NamespacedRef::new("ns", "template-0")));
+    let claim = world.claim.take(); // what the status remembers needs no claim
+    assert_eq!((world.pass(), &world.claim), (WAIT, &None), "A-MD-11");
+    assert_eq!(world.message(DATA), "Metal3Data ns/template-0 does not exist", "A-MD-11");
+    world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+    assert!(!world.writes[4..].contains(&"CreateClaim".to_owned()), "A-MD-3");
+    world.claim = claim;
 
     data.as_mut().unwrap().status = Some(from(json!({ "errorMessage": "IPPool ns/pool is exhausted" })));
     world.data = data;
@@ -235,12 +319,87 @@ fn a_md_10_to_13_each_thing_that_is_missing_is_named() {
     world.says(DATA, "False", "WaitingForMetal3Data");
     assert_eq!(world.message(DATA), "Metal3Data ns/template-0: IPPool ns/pool is exhausted");
     assert_eq!(world.message("Ready"), "* Metal3DataReady: Metal3Data ns/template-0: IPPool ns/pool is exhausted");
+    world.data.as_mut().unwrap().status = None;
+    assert_eq!(world.pass(), WAIT, "A-MD-12");
+    world.says(DATA, "False", "WaitingForMetal3Data");
 
     let data = world.data.as_mut().unwrap();
     data.status = Some(from(json!({ "ready": true })));
     (data.spec.meta_data, data.spec.network_data) = (None, None);
     assert_eq!(world.pass(), DONE);
+    world.says(DATA, "True", "Metal3DataSecretsReady");
     assert_eq!((world.status().meta_data, world.status().network_data), (None, None), "A-MD-13");
+}
+
+#[test]
+fn a_md_5_a_claim_that_is_there_is_not_made_again() {
+    let owned: fn(&mut Metal3DataClaim) = |claim| {
+        claim.metadata.owner_references =
+            Some(vec![reference("infrastructure.cluster.x-k8s.io", "Metal3Machine", "m1")]);
+    };
+    let ready: fn(&mut Metal3DataClaim) =
+        |claim| claim.status = Some(from(json!({ "renderedData": { "name": "template-0", "namespace": "ns" } })));
+    let unrelated: fn(&mut Metal3DataClaim) = |_| {};
+    for shape in [owned, ready, unrelated] {
+        let mut world = World::with_template();
+        let mut claim = Metal3DataClaim::named("ns", "m1");
+        shape(&mut claim);
+        world.claim = Some(claim.clone());
+        assert_eq!(world.pass(), WAIT); // its data is not there yet
+        assert_eq!(world.claim, Some(claim));
+        assert!(!world.writes.contains(&"CreateClaim".to_owned()));
+        world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
+    }
+}
+
+/// A claim that is missing is made, so that the question what it says does not arise.
+#[test]
+fn a_md_8_without_a_claim_nothing_is_said_of_the_data() {
+    let mut world = World::with_template();
+    assert_eq!(world.pass_refusing(|action| matches!(action, Action::CreateClaim(_))), End::Refused);
+    assert_eq!(world.condition(DATA), None);
+}
+
+#[test]
+fn a_mf_9_a_claim_that_cannot_be_made_shows_in_both_dialects() {
+    let mut world = World::with_template();
+    assert_eq!(world.pass_refusing(|action| matches!(action, Action::CreateClaim(_))), End::Refused);
+    world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
+    let legacy = Some(("False".to_owned(), Some("AssociateM3MetaDataFailed".to_owned())));
+    assert_eq!(
+        (world.legacy("KubernetesNodeReady"), world.severity("KubernetesNodeReady").as_deref()),
+        (legacy, Some("Warning"))
+    );
+}
+
+/// H-30: one failure does not mark a machine for life.
+#[test]
+fn n_17_what_went_wrong_with_the_data_is_over_when_it_is() {
+    let mut world = World::with_template();
+    world.pass_refusing(|action| matches!(action, Action::CreateClaim(_)));
+    assert_eq!(world.legacy("Ready").unwrap().0, "False");
+    world.pass();
+    world.render();
+    world.pass();
+    world.set_state(host_state::PROVISIONED);
+    world.nodes = Nodes::Listed(vec![labelled_node(None)]);
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.legacy("Ready"), Some(("True".to_owned(), None)));
+}
+
+#[test]
+fn a_up_1_and_2_a_host_is_kept_up_and_a_lost_claim_waited_for() {
+    let mut world = World::running();
+    world.set_state(host_state::PROVISIONING);
+    world.host().spec.online = Some(false);
+    assert_eq!(world.pass(), DONE, "A-UP-1");
+    assert_eq!(world.hosts[0].spec.online, Some(true), "A-UP-1");
+
+    let mut world = World::with_template();
+    world.pass();
+    world.claim = None;
+    assert_eq!(world.pass(), WAIT, "A-UP-2");
+    assert_eq!(world.hosts[0].spec.image, None, "A-UP-2");
 }
 
 #[test]
@@ -274,11 +433,11 @@ fn d_25_the_users_own_secret_wins_over_a_rendered_one() {
 }
 
 #[test]
-fn a_md_1_and_7_without_a_template_nothing_is_claimed() {
+fn a_md_1_without_a_template_nothing_is_claimed() {
     let mut world = World::new();
     world.pass();
     assert_eq!(world.claim, None);
-    assert_eq!(world.condition(DATA), None);
+    assert_eq!(world.condition(DATA), None, "A-MD-7");
 }
 
 #[test]
@@ -292,7 +451,7 @@ fn h_48_the_claim_of_an_earlier_machine_is_waited_out() {
     world.says(METADATA, "False", "AssociateMetal3MachineMetaDataFailed");
     assert_eq!(world.legacy("KubernetesNodeReady").unwrap().1.as_deref(), Some("AssociateM3MetaDataFailed"));
 
-    world.claim = None; // N-17
+    world.claim = None;
     world.pass();
     world.says(METADATA, "True", "AssociateMetal3MachineMetaDataSuccess");
     assert_eq!(world.legacy("KubernetesNodeReady"), None);

@@ -12,9 +12,10 @@ fn a_i_20_a_machine_without_a_host_goes_at_once() {
 }
 
 #[test]
-fn a_i_21_a_d_1_a_d_13_and_a_mf_14_the_host_is_wiped_before_it_is_released() {
+fn a_i_21_the_host_is_wiped_before_it_is_released() {
     let mut world = World::leaving();
-    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.pass(), WAIT, "A-MF-14");
+    assert!(world.m3m().metadata.finalizers.iter().flatten().any(|f| f == finalizer::MACHINE), "A-MF-14");
     let host = &world.hosts[0];
     assert_eq!((&host.spec.image, &host.spec.user_data, host.spec.online), (&None, &None, Some(false)));
     assert_eq!(host.spec.consumer_ref, consumer("m1"));
@@ -23,20 +24,60 @@ fn a_i_21_a_d_1_a_d_13_and_a_mf_14_the_host_is_wiped_before_it_is_released() {
     assert_eq!(world.legacy("KubernetesNodeReady").unwrap().1.as_deref(), Some("Deleting"));
     assert_eq!(world.writes, ["Clear host-0", "status"]);
     world.writes.clear();
-    world.set_state(host_state::DEPROVISIONING); // A-D-3
-    assert_eq!(world.pass(), WAIT);
-    assert_eq!(world.writes, [""; 0]);
+    world.set_state(host_state::DEPROVISIONING);
+    assert_eq!(world.pass(), WAIT, "A-D-3");
+    assert_eq!((&world.hosts[0].spec.consumer_ref, &world.writes[..]), (&consumer("m1"), &[][..]), "A-D-3");
+    world.set_state(host_state::AVAILABLE);
+    assert_eq!(world.pass(), End::Gone, "A-MF-11");
 }
 
 #[test]
-fn a_d_2_6_10_and_n_14_a_wiped_host_is_released() {
-    for state in ["", host_state::UNMANAGED, host_state::AVAILABLE, host_state::READY] {
+fn a_d_1_whatever_its_state_a_host_with_an_image_is_wiped_first() {
+    use host_state::*;
+    for state in [NONE, UNMANAGED, REGISTERING, INSPECTING, READY, AVAILABLE, PROVISIONING, PROVISIONED, DEPROVISIONING]
+    {
+        let mut world = World::leaving();
+        world.set_state(state);
+        let mut first = None;
+        world.run(
+            |action| {
+                first.get_or_insert_with(|| action.clone());
+                Fate::Lands
+            },
+            |_| true,
+        );
+        let Some(Action::Host { purpose: Purpose::Clear, patch, .. }) = first else { panic!("{state}: {first:?}") };
+        assert_eq!(patch["spec"]["online"], false, "{state}");
+        assert_eq!((&patch["spec"]["image"], &patch["spec"]["consumerRef"]), (&Value::Null, &Value::Null), "{state}");
+        assert_eq!(patch["spec"].as_object().unwrap().get("consumerRef"), None, "{state}: kept");
+    }
+}
+
+#[test]
+fn a_d_4_and_5_an_external_host_is_kept_while_it_is_on() {
+    for (row, on, end) in [("A-D-4", true, WAIT), ("A-D-5", false, End::Gone)] {
+        let mut world = World::cleared(host_state::EXTERNALLY_PROVISIONED);
+        world.host().status.as_mut().unwrap().powered_on = Some(on);
+        assert_eq!(world.pass(), end, "{row}");
+        assert_eq!(world.hosts[0].spec.consumer_ref.is_some(), on, "{row}");
+    }
+}
+
+#[test]
+fn a_d_2_a_wiped_host_is_released() {
+    let rows = [
+        ("A-D-2", host_state::NONE),
+        ("A-D-6", host_state::UNMANAGED),
+        ("A-D-6", host_state::AVAILABLE),
+        ("A-D-6", host_state::READY),
+    ];
+    for (row, state) in rows {
         let mut world = World::cleared(state);
-        assert_eq!(world.pass(), End::Gone, "{state:?}");
+        assert_eq!(world.pass(), End::Gone, "{row} {state:?}");
         let host = &world.hosts[0];
         assert_eq!(host.spec.consumer_ref, None);
         assert_eq!(host::labelled(host, label::CLUSTER_NAME), None);
-        assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), None);
+        assert_eq!(world.host_annotation(annotation::BLOCK_MOVE), None, "N-14");
         assert_eq!(world.credentials, Credentials::Labelled(None));
         assert_eq!(world.writes, ["credentials", "Release { reserved: false } host-0", "Forget"]);
     }
@@ -69,30 +110,34 @@ fn a_d_8_a_host_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_d_13_to_16_the_power_of_a_host_that_is_let_go() {
-    // (fast track, cleaning mode, disable power off) -> online
+fn the_power_of_a_host_that_is_let_go() {
+    // (row, fast track, cleaning mode, disable power off) -> online
     let cases = [
-        (false, Some("metadata"), false, false),
-        (false, Some("disabled"), false, false),
-        (true, Some("metadata"), false, true),
-        (true, None, false, true),
-        (true, Some("disabled"), false, false),
-        (false, Some("disabled"), true, true),
-        (true, Some("disabled"), true, true),
-        (false, None, true, true),
+        ("A-D-13", false, Some("metadata"), false, false),
+        ("A-D-13", false, Some("disabled"), false, false),
+        ("A-D-14", true, Some("metadata"), false, true),
+        ("A-D-14", true, None, false, true),
+        ("A-D-15", true, Some("disabled"), false, false),
+        ("A-D-16", false, Some("metadata"), true, true),
+        ("A-D-16", false, Some("disabled"), true, true),
+        ("A-D-16", false, None, true, true),
+        ("A-D-16", true, Some("metadata"), true, true),
+        ("A-D-16", true, Some("disabled"), true, true),
+        ("A-D-16", true, None, true, true),
     ];
-    for (fast_track, cleaning, stays, online) in cases {
+    for (row, fast_track, cleaning, stays, online) in cases {
         let mut world = World::leaving();
         world.fast_track = fast_track;
         world.host().spec.automated_cleaning_mode = cleaning.map(str::to_owned);
         world.host().spec.disable_power_off = Some(stays);
-        assert_eq!(world.pass(), WAIT);
-        assert_eq!(world.hosts[0].spec.online, Some(online), "{fast_track} {cleaning:?} {stays}");
+        assert_eq!(world.pass(), WAIT, "{row}");
+        assert_eq!(world.hosts[0].spec.online, Some(online), "{row} {fast_track} {cleaning:?} {stays}");
+        assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"), "{row}");
     }
 }
 
 #[test]
-fn a_md_18_n_10_and_h_32_rendered_data_goes_after_the_wipe() {
+fn a_md_18_rendered_data_goes_after_the_wipe() {
     let mut world = World::with_template();
     world.pass();
     world.render();
@@ -102,8 +147,8 @@ fn a_md_18_n_10_and_h_32_rendered_data_goes_after_the_wipe() {
     world.writes.clear();
     assert_eq!(world.pass(), WAIT);
     let host = &world.hosts[0];
-    assert_eq!((&host.spec.meta_data, &host.spec.network_data), (&None, &None));
-    assert!(world.claim.is_some(), "addresses are kept while the old system runs");
+    assert_eq!((&host.spec.meta_data, &host.spec.network_data), (&None, &None), "N-10");
+    assert!(world.claim.is_some(), "addresses are kept while the old system runs"); // H-32
     world.set_state(host_state::AVAILABLE);
     assert_eq!(world.pass(), End::Gone);
     assert_eq!(world.claim, None);
@@ -126,7 +171,7 @@ fn n_11_a_machine_that_lost_its_status_still_takes_everything_off() {
 }
 
 #[test]
-fn n_7_and_k_147_deletion_needs_neither_machine_nor_cluster() {
+fn n_7_deletion_needs_neither_machine_nor_cluster() {
     let cases: [fn(&mut World); 4] = [
         |world| world.cluster = None,
         |world| world.infrastructure = None,
@@ -146,7 +191,7 @@ fn n_7_and_k_147_deletion_needs_neither_machine_nor_cluster() {
 }
 
 #[test]
-fn k_138_and_k_150_what_is_moved_or_paused_is_not_undone() {
+fn k_138_what_is_moved_or_paused_is_not_undone() {
     let mut world = World::leaving();
     world.pause(true);
     assert_eq!(world.pass(), WAIT);
@@ -169,9 +214,9 @@ fn a_host_that_cannot_be_wiped_says_so() {
 
 #[test]
 fn a_d_17_and_19_a_host_is_kept_for_its_owner() {
-    for (control_plane, label_value) in [(false, "md-test1"), (true, "cp-test1")] {
+    for (row, control_plane, label_value) in [("A-D-17", false, "md-test1"), ("A-D-19", true, "cp-test1")] {
         let mut world = reusing(control_plane);
-        assert_eq!(world.pass(), End::Gone);
+        assert_eq!(world.pass(), End::Gone, "{row}");
         let consumer = world.hosts[0].spec.consumer_ref.clone().unwrap();
         assert_eq!(
             (consumer.kind.as_deref(), consumer.api_version.as_deref(), consumer.name.as_deref()),
@@ -183,7 +228,7 @@ fn a_d_17_and_19_a_host_is_kept_for_its_owner() {
 }
 
 #[test]
-fn m_107_and_n_25_no_flag_no_owner_no_cluster_no_reuse() {
+fn m_107_no_flag_no_owner_no_cluster_no_reuse() {
     let cases: [fn(&mut World); 5] = [
         |world| world.node_reuse = Some(false),
         |world| world.node_reuse = None,
@@ -195,21 +240,80 @@ fn m_107_and_n_25_no_flag_no_owner_no_cluster_no_reuse() {
         let mut world = reusing(false);
         change(&mut world);
         assert_eq!(world.pass(), End::Gone);
-        assert_eq!(world.hosts[0].spec.consumer_ref, None);
+        assert_eq!(world.hosts[0].spec.consumer_ref, None, "N-25 is one of them");
         assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), None);
     }
 }
 
 #[test]
-fn a_mf_12_and_13_a_failed_write_shows_under_its_reason() {
-    let mut report = Report::default();
-    let version = Version::default();
-    report.write_failed(&Action::DeleteClaim { version: version.clone() }, false, "no");
-    assert_eq!(report.findings.get(METADATA).unwrap().row.reason, "DisassociateM3MetaDataFailed");
-    let release = Purpose::Release { reserved: false };
-    let action = Action::Host { purpose: release, name: "h".to_owned(), version, patch: json!({}) };
-    report.write_failed(&action, false, "no");
-    assert_eq!(report.findings.get(METADATA).unwrap().row, rows::DELETION_FAILED);
+fn a_mf_12_and_13_what_fails_on_the_way_out_shows_under_its_reason_and_holds_the_rest() {
+    let mut leaving = World::with_template();
+    leaving.pass();
+    leaving.render();
+    leaving.pass();
+    leaving.set_state(host_state::PROVISIONED);
+    leaving.delete();
+    leaving.pass();
+    leaving.set_state(host_state::AVAILABLE);
+    leaving.writes.clear();
+
+    let kept = |world: &World| {
+        let finalizers = world.machine.as_ref().unwrap().metadata.finalizers.clone();
+        finalizers == Some(vec![finalizer::MACHINE.to_owned()]) && world.hosts[0].spec.consumer_ref == consumer("m1")
+    };
+    let mut world = leaving.clone();
+    assert_eq!(world.pass_refusing(|action| matches!(action, Action::DropClaim { .. })), End::Refused);
+    world.says(METADATA, "False", "DisassociateM3MetaDataFailed");
+    let legacy = Some(("False".to_owned(), Some("DisassociateM3MetaDataFailed".to_owned())));
+    assert_eq!(
+        (world.legacy("KubernetesNodeReady"), world.severity("KubernetesNodeReady").as_deref()),
+        (legacy, Some("Warning"))
+    );
+    assert!(kept(&world));
+    assert_eq!(world.writes, ["status"], "the release is not tried");
+
+    let is_release = |action: &Action| matches!(action, Action::Host { purpose: Purpose::Release { .. }, .. });
+    assert_eq!(leaving.pass_refusing(is_release), End::Refused, "A-MF-13");
+    leaving.says(METADATA, "False", "DeletionFailed");
+    let legacy = Some(("False".to_owned(), Some("DeletionFailed".to_owned())));
+    assert_eq!(
+        (leaving.legacy("KubernetesNodeReady"), leaving.severity("KubernetesNodeReady").as_deref()),
+        (legacy, Some("Warning"))
+    );
+    assert!(kept(&leaving), "A-MF-13");
+    assert_eq!(leaving.pass(), End::Gone);
+}
+
+#[test]
+fn a_d_20_a_control_plane_that_cannot_be_read_keeps_the_host() {
+    let mut world = reusing(true);
+    assert_eq!(world.pass_unanswered(|question| matches!(question, Question::ControlPlane { .. })), End::Refused);
+    world.says(METADATA, "False", "DeletionFailed");
+    assert_eq!(world.hosts[0].spec.consumer_ref, consumer("m1"));
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(host::labelled(&world.hosts[0], label::NODE_REUSE), Some("cp-test1"));
+}
+
+/// Whatever Machine it is said to be of: the Secret is not among what a release reads or writes.
+#[test]
+fn a_d_7_the_bootstrap_data_is_none_of_a_release_s_business() {
+    let mut world = World::cleared(host_state::AVAILABLE);
+    world.owner().metadata.namespace = Some("elsewhere".to_owned());
+    world.asked.clear();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.hosts[0].spec.consumer_ref, None);
+    assert_eq!(world.writes, ["credentials", "Release { reserved: false } host-0", "Forget"]);
+    assert!(!format!("{:?}", world.asked).contains("m1-bootstrap"), "{:?}", world.asked);
+}
+
+#[test]
+fn a_md_17_a_claim_that_is_not_there_holds_nothing_up() {
+    let mut world = World::with_template();
+    world.pass();
+    world.claim = None;
+    world.delete();
+    world.pass();
+    assert_eq!(world.pass(), End::Gone);
 }
 
 #[test]

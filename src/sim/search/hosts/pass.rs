@@ -137,6 +137,7 @@ impl Hosts {
             Purpose::Release { .. } => Some(Deed::Release),
             Purpose::Forget => Some(Deed::Forget),
             Purpose::BlockMove
+            | Purpose::HoldMove
             | Purpose::PauseHost
             | Purpose::UnblockMove
             | Purpose::UnpauseHost
