@@ -135,7 +135,8 @@ fn check(row: &str, world: &World, expected: &Choice) {
 #[test]
 fn the_choice_among_the_hosts_of_the_table() {
     const FD: Option<&str> = Some("my-fd-1");
-    let rows: [(&str, Role, Asks, Option<&str>, &[&str], Choice); 20] = [
+    type Case = (&'static str, Role, Asks, Option<&'static str>, &'static [&'static str], Choice);
+    let rows: [Case; 20] = [
         ("A-H-1", ControlPlane, Nothing, None, &["other", "free", "cp"], Of("cp")),
         ("A-H-2", ControlPlane, Nothing, None, &["other", "free", "cp-none"], Wait),
         ("A-H-3", Worker, Nothing, None, &["other", "free"], Of("free")),
