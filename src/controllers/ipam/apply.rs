@@ -154,7 +154,8 @@ impl Pools {
     }
 
     async fn serve_claim(&self, gathered: &Gathered, claim: &IPClaim, serve: &Serve) -> Result<(), PoolError> {
-        self.add_finalizer(claim, serve).await?;
+        let held = self.add_finalizer(claim, serve).await?;
+        let claim = held.as_ref().unwrap_or(claim);
         let created = match &serve.create {
             Some(new) => self.create(&new_address(&gathered.pool.metadata, claim, new), new, serve).await,
             None => Ok(()),
@@ -172,7 +173,8 @@ impl Pools {
         claim: &IPAddressClaim,
         serve: &Serve,
     ) -> Result<(), PoolError> {
-        self.add_finalizer(claim, serve).await?;
+        let held = self.add_finalizer(claim, serve).await?;
+        let claim = held.as_ref().unwrap_or(claim);
         let created = match &serve.create {
             Some(new) => self.create(&new_capi_address(&gathered.pool.metadata, claim, new), new, serve).await,
             None => Ok(()),
@@ -194,14 +196,15 @@ impl Pools {
         }
     }
 
-    async fn add_finalizer<K>(&self, claim: &K, serve: &Serve) -> Result<(), PoolError>
+    /// The claim as it is then, when it was written.
+    async fn add_finalizer<K>(&self, claim: &K, serve: &Serve) -> Result<Option<K>, PoolError>
     where
         K: Object + Resource<DynamicType = ()>,
     {
-        let Some(finalizers) = &serve.finalizers else { return Ok(()) };
+        let Some(finalizers) = &serve.finalizers else { return Ok(None) };
         let patch = json!({"metadata": {"finalizers": finalizers}});
         let written = self.writer.patch::<K>(&key_of(claim), patch, &Preconditions::unchanged(claim)).await;
-        written.map(drop).map_err(PoolError::Write)
+        written.map(Some).map_err(PoolError::Write)
     }
 
     /// A name that exists is fine when it is this claim's: an earlier pass was cut off, or its answer was lost.
@@ -235,11 +238,11 @@ impl Pools {
         written.map(Some).map_err(PoolError::Write)
     }
 
-    /// The pool's status is the lock and carries its resourceVersion; claims are written by their uid.
+    /// The pool's status is the lock; a claim that was answered meanwhile, by another manager, is not answered anew.
     async fn patch_status<K: Object + Serialize>(&self, before: &K, after: &K) -> Result<Option<K>, PoolError> {
         let Some(patch) = merge_diff(before, after).map_err(PoolError::Write)? else { return Ok(None) };
-        let reserves = K::kind(&()) == IPPool::KIND && !sown(Defect::ReservationUnconditional);
-        let only_if = if reserves { Preconditions::unchanged(before) } else { Preconditions::same(before) };
+        let blind = K::kind(&()) == IPPool::KIND && sown(Defect::ReservationUnconditional);
+        let only_if = if blind { Preconditions::same(before) } else { Preconditions::unchanged(before) };
         match self.writer.patch_status(&key_of(before), patch, &only_if).await {
             Ok(object) => Ok(Some(object)),
             Err(error) => Err(PoolError::Write(error)),
