@@ -176,6 +176,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Whether the world goes back to what it was: then what was asked for may be forgotten, and nobody asks again.
+    pub fn forgets(&self) -> bool {
+        self.0.iter().any(|planned| matches!(planned.fault, Fault::Restored(_)))
+    }
+}
+
 /// A text that is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -147,6 +147,9 @@ pub struct Backup {
     kinds: Kinds,
 }
 
+/// How far a restored server goes ahead of what anybody knows of.
+const BUMP: u64 = 1_000;
+
 impl Server {
     /// With the namespaces that every cluster has.
     pub fn new(options: Options) -> Self {
@@ -250,7 +253,11 @@ impl Server {
 
     /// As [`Self::compact`], after a write that concerns nobody: whoever watches is behind, however much it has seen.
     pub fn expire(&self) {
-        self.shared.world.lock().store.skip();
+        {
+            let mut world = self.shared.world.lock();
+            let next = world.store.revision() + 1;
+            world.store.skip_to(next);
+        }
         self.compact();
         self.restart();
     }
@@ -266,11 +273,15 @@ impl Server {
         Backup { store: world.store.backup(), kinds: world.kinds.clone() }
     }
 
-    /// Back to what was; the revision goes back too, as it does when etcd is restored.
+    /// Back to what was. The revision goes on far ahead and history is gone, as `etcdutl snapshot restore` has it with
+    /// `--bump-revision` and `--mark-compacted`: without those every watcher would have to be restarted by hand.
     pub fn restore(&self, backup: &Backup) {
         {
             let mut world = self.shared.world.lock();
+            let ahead = world.store.revision().max(backup.store.revision()) + BUMP;
             world.store.restore(&backup.store);
+            world.store.skip_to(ahead);
+            world.store.compact(ahead);
             world.kinds = backup.kinds.clone();
             world.access.forget();
             world.webhooks = None;

@@ -206,9 +206,9 @@ impl Store {
         }
     }
 
-    /// A revision that nothing is told of.
-    pub(super) fn skip(&mut self) {
-        self.revision += 1;
+    /// Revisions that nothing is told of.
+    pub(super) fn skip_to(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
     }
 
     /// Forgets every change up to and including `revision`.
@@ -268,7 +268,7 @@ impl Store {
         backup
     }
 
-    /// As if restored from a backup: the content of another time under a revision of now.
+    /// The content of another store, without its history.
     pub(super) fn restore(&mut self, older: &Self) {
         let shared = |(resource, table): (&Arc<str>, &Table)| {
             (resource.clone(), Table { objects: table.objects.clone(), log: VecDeque::new() })

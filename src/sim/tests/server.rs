@@ -214,7 +214,8 @@ async fn f_10_a_restored_backup_brings_old_versions_back() {
     maps.create(&PostParams::default(), &map("b")).await.unwrap();
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     server.restore(&backup);
-    assert_eq!((names(&server), server.revision()), (vec!["a".into()], revision));
+    assert_eq!(names(&server), ["a"]);
+    assert!(server.revision() > revision + 3, "whoever has seen more lists anew");
 
     // A server that begins there is like it, with a history of its own.
     let clock = VirtualClock::starting_at("2026-08-01T00:00:00Z".parse().unwrap());
