@@ -78,6 +78,8 @@ pub mod annotation {
     pub const UNHEALTHY: &str = "capm3.metal3.io/unhealthy";
     /// Older spelling of [`UNHEALTHY`], same effect.
     pub const UNHEALTHY_OLD: &str = "capi.metal3.io/unhealthy";
+    /// On a host that nobody holds: the uid of the machine that went for it and was deleted instead. Claims take it away.
+    pub const LET_GO_BY: &str = "infrastructure.cluster.x-k8s.io/let-go-by";
     /// Presence blocks `clusterctl move`.
     pub const BLOCK_MOVE: &str = "clusterctl.cluster.x-k8s.io/block-move";
     /// On what `clusterctl move` has copied and is about to delete: the copy lives on.

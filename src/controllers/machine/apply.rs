@@ -112,6 +112,7 @@ pub(super) fn purpose(action: &Action) -> &'static str {
             Purpose::UnpauseHost => "cannot lift the pause of the host",
             Purpose::Identify => "cannot set the machine's providerID",
             Purpose::Clear => "cannot clear the host",
+            Purpose::Fence => "cannot keep a late claim off the host",
             Purpose::Release { .. } => "cannot release the host",
             Purpose::Forget => "cannot remove the finalizer",
         },
@@ -150,6 +151,7 @@ pub(super) fn event(world: &World, action: &Action) -> Option<(&'static str, Str
                 | Purpose::BlockMove
                 | Purpose::HoldMove
                 | Purpose::UnblockMove
+                | Purpose::Fence
                 | Purpose::Identify
                 | Purpose::Forget => None,
             }

@@ -219,7 +219,7 @@ mod tests {
         }
         let unknown = format!("{INFRA_GROUP}/v1unknown9");
         claim.metadata.owner_references = Some(owned_by(&[(&unknown, "Metal3Machine", "m1")]));
-        assert_eq!(owning_machines(&claim), [Key::new("ns", "m1")]);
+        assert_eq!(owning_machines(&claim), [Key::new("ns", "m1")], "A-MP-7");
     }
 
     #[test]
@@ -231,11 +231,11 @@ mod tests {
             (&format!("{INFRA_GROUP}/v1beta2"), "Metal3DataClaim", "m1"),
             ("foo.bar/v1", "Metal3Machine", "m2"),
         ]));
-        assert_eq!(owning_machines(&data), [Key::new("ns", "m1")]);
+        assert_eq!(owning_machines(&data), [Key::new("ns", "m1")], "A-MP-11");
     }
 
     #[test]
-    fn a_mp_1_a_machine_wakes_the_object_it_names() {
+    fn m_2_a_machine_wakes_the_object_it_names() {
         let mut machine = Machine::named("ns", "m");
         assert_eq!(infrastructure_of(&machine), None);
         let reference = |kind: &str| {

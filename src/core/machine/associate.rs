@@ -15,7 +15,7 @@ use super::{
     SAFETY_NET, act, ask, host_name, object, provision, rest, reuse, rows,
 };
 use crate::conditions;
-use crate::host::{candidate, consumer_text, labelled};
+use crate::host::{annotated, candidate, consumer_text, labelled};
 use crate::placement::{self, Placement, Selector, Verdict, Wanted};
 use crate::planted::{Defect, sown};
 
@@ -196,6 +196,9 @@ fn own_changes(o: &Observed<'_>, owner: &Machine, host: Option<&BareMetalHost>) 
 
 /// 9.4, step 4: consumer, label and block-move; without a data template also all that the host is to run.
 fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalHost, reused: bool) -> Flow<T> {
+    if o.machine.metadata.uid.as_deref().is_some_and(|uid| annotated(host, annotation::LET_GO_BY) == Some(uid)) {
+        return rest(Next::Done); // the machine is on its way out, and the news of that on its way here
+    }
     if let Err(problem) = provision::check(o, owner) {
         return r.fail(rows::ASSOCIATE_FAILED, problem);
     }
@@ -226,7 +229,7 @@ fn claim<T>(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &BareMetalH
     let patch = json!({
         "metadata": {
             "labels": { label::CLUSTER_NAME: owner.spec.cluster_name, label::NODE_REUSE: null },
-            "annotations": { annotation::BLOCK_MOVE: "" },
+            "annotations": { annotation::BLOCK_MOVE: "", annotation::LET_GO_BY: null },
         },
         "spec": spec,
     });

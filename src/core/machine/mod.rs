@@ -239,6 +239,8 @@ pub enum Purpose {
     Identify,
     /// Takes the image and the data off a host, which makes the host operator wipe it.
     Clear,
+    /// Makes the version of a host another, on which a claim may depend that is still on its way.
+    Fence,
     Release {
         reserved: bool,
     },
@@ -361,7 +363,7 @@ impl Report {
                 Purpose::BlockMove => &[],
                 Purpose::HoldMove | Purpose::PauseHost | Purpose::UnblockMove => &rows::PAUSE_SET_FAILED,
                 Purpose::UnpauseHost => &rows::PAUSE_REMOVE_FAILED,
-                Purpose::Clear | Purpose::Release { .. } | Purpose::Forget => &[rows::DELETION_FAILED],
+                Purpose::Clear | Purpose::Fence | Purpose::Release { .. } | Purpose::Forget => &[rows::DELETION_FAILED],
             },
             Action::LabelCredentials { .. } => &[rows::ASSOCIATE_FAILED],
             Action::UnlabelCredentials { .. } => &[rows::DELETION_FAILED],

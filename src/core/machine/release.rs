@@ -44,12 +44,25 @@ pub(super) fn let_go(o: &Observed<'_>, r: &mut Report) -> Flow<Step> {
     }
     let trusted = sown(Defect::CacheTrustedForDelete) || sown(Defect::HostByAnnotation);
     if !o.answers.hosts_are_live && !trusted && !sown(Defect::ReleaseUnlooked) {
+        fence(o)?;
         return ask(Question::HostsLive); // H-6: the cache may not know yet what a claim wrote
     }
     dismiss_claim(o)?;
     let finalizers: Vec<_> =
         o.machine.metadata.finalizers.iter().flatten().filter(|f| *f != finalizer::MACHINE).collect();
     act(Action::Machine { purpose: Purpose::Forget, patch: json!({ "metadata": { "finalizers": finalizers } }) })
+}
+
+/// The machine went for a host and never got it: its claim may have been decided by another manager, and be on its way (9.4, step 4).
+/// It depends on the version of the host that was looked at, so that version must not last longer than the machine.
+fn fence(o: &Observed<'_>) -> Flow<()> {
+    let Some(host) = o.host.filter(|host| host.spec.consumer_ref.is_none()) else { return Continue(()) };
+    let uid = o.machine.metadata.uid.as_deref();
+    if annotated(host, annotation::LET_GO_BY) == uid {
+        return Continue(());
+    }
+    let annotations = json!({ annotation::LET_GO_BY: uid });
+    act(o.host_patch(Purpose::Fence, host, json!({ "metadata": { "annotations": annotations } })))
 }
 
 /// M-103: what the machine put on the host comes off it, and the power follows.

@@ -128,7 +128,8 @@ pub(super) fn i18_only_our_own(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
 /// Labels that are ours to write, whatever the object.
 const LABELS: [&str; 5] = [label::CLUSTER_NAME, label::PROVIDER, label::NODE_REUSE, label::DATA_NAME, label::POOL_NAME];
 
-const ANNOTATIONS: [&str; 6] = [
+const ANNOTATIONS: [&str; 7] = [
+    annotation::LET_GO_BY,
     annotation::HOST,
     annotation::HOST_PAUSED,
     annotation::HOST_STATUS,

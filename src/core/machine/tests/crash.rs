@@ -8,6 +8,8 @@ fn remains(world: &World) -> String {
     for meta in world.hosts.iter_mut().map(|h| &mut h.metadata).chain(world.machine.as_mut().map(|m| &mut m.metadata)) {
         meta.resource_version = None;
     }
+    // Who finds the host released already cannot know that nothing is on its way to it.
+    world.host().metadata.annotations.get_or_insert_default().remove(annotation::LET_GO_BY);
     format!("{:?} {:?} {:?} {:?} {:?}", world.machine, world.hosts, world.claim, world.credentials, world.nodes)
 }
 

@@ -306,6 +306,38 @@ fn a_d_7_the_bootstrap_data_is_none_of_a_release_s_business() {
     assert!(!format!("{:?}", world.asked).contains("m1-bootstrap"), "{:?}", world.asked);
 }
 
+/// Between intent and claim; another manager may have sent the claim and not be heard of since.
+#[test]
+fn a_machine_that_never_got_its_host_leaves_it_in_another_version() {
+    let mut world = World::new();
+    assert_eq!(world.pass_until(1), End::Crash);
+    world.delete();
+    world.writes.clear();
+    assert_eq!(world.pass(), End::Gone);
+    assert_eq!(world.writes, ["Fence host-0", "Forget"]);
+    assert_eq!(world.host_annotation(annotation::LET_GO_BY), Some("uid-m1"));
+    assert_eq!((&world.hosts[0].spec.consumer_ref, world.hosts[0].spec.online), (&None, Some(true)));
+
+    // Another manager that has heard of this and not yet of the deletion.
+    let mut behind = World { hosts: world.hosts.clone(), ..World::new() };
+    behind.annotate(annotation::HOST, "ns/host-0");
+    behind.m3m().metadata.finalizers = Some(vec![finalizer::MACHINE.to_owned()]);
+    assert_eq!((behind.pass(), &behind.hosts[0].spec.consumer_ref), (DONE, &None));
+
+    let mut next = World { hosts: world.hosts, ..World::new() };
+    next.m3m().metadata.uid = Some("uid-of-the-next".to_owned());
+    assert_eq!(next.pass(), DONE);
+    assert_eq!(next.host_annotation(annotation::LET_GO_BY), None, "a claim takes it away");
+
+    let mut others = World::new(); // somebody else's host has another version already
+    others.pass_until(1);
+    others.host().spec.consumer_ref = consumer("m2");
+    others.delete();
+    others.writes.clear();
+    assert_eq!(others.pass(), End::Gone);
+    assert_eq!(others.writes, ["Forget"]);
+}
+
 #[test]
 fn a_md_17_a_claim_that_is_not_there_holds_nothing_up() {
     let mut world = World::with_template();

@@ -157,6 +157,7 @@ enum Deed {
     Claim,
     Provision,
     Clear,
+    Fence,
     Release,
     Forget,
     /// The status at the end of a pass.

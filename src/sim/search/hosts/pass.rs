@@ -134,6 +134,7 @@ impl Hosts {
             Purpose::Claim { .. } => Some(Deed::Claim),
             Purpose::Provision => Some(Deed::Provision),
             Purpose::Clear => Some(Deed::Clear),
+            Purpose::Fence => Some(Deed::Fence),
             Purpose::Release { .. } => Some(Deed::Release),
             Purpose::Forget => Some(Deed::Forget),
             Purpose::BlockMove
