@@ -55,4 +55,4 @@ seed 0, faults: calm
 expected:
   yes: machine m2 runs
   yes: machine m2 is on host
-requests: 22 of infra, 0 of ipam, 21 of them writes, 22.0 for each of 1 machines in site
+requests: 25 of infra, 0 of ipam, 21 of them writes, 25.0 for each of 1 machines in site

@@ -81,4 +81,4 @@ expected:
   yes: 3 machines run
   yes: 3 hosts are claimed
   yes: 3 addresses are held
-requests: 58 of infra, 19 of ipam, 51 of them writes, 25.7 for each of 3 machines in site
+requests: 59 of infra, 19 of ipam, 51 of them writes, 26.0 for each of 3 machines in site
