@@ -333,7 +333,7 @@ fn td_79_claims_of_cluster_api_go_too() {
 }
 
 /// The name servers that come with `address` of a pool with these ranges; `None` when the pool does not have the address.
-fn name_servers(of_pool: Value, ranges: Value, address: &str) -> Option<Vec<String>> {
+fn name_servers(of_pool: &Value, ranges: &Value, address: &str) -> Option<Vec<String>> {
     let spec = json!({"namePrefix": "abc", "prefix": 24, "dnsServers": of_pool, "pools": ranges});
     let pool = Pool::from(&object::<IPPool>(POOL, json!({"spec": spec})));
     let grant = describe(&pool.offer, address.parse().unwrap())?;
@@ -379,9 +379,9 @@ fn d_67_name_servers_are_those_of_the_range() {
     ];
     for (row, ranges, address, expected) in cases {
         let expected = expected.map(|servers| servers.iter().map(|&server| server.to_owned()).collect());
-        assert_eq!(name_servers(json!(ours), ranges, address), expected, "{row}");
+        assert_eq!(name_servers(&json!(ours), &ranges, address), expected, "{row}");
     }
-    let none = name_servers(json!([]), json!([whole]), "192.168.0.50");
+    let none = name_servers(&json!([]), &json!([whole]), "192.168.0.50");
     assert_eq!(none, Some(Vec::new()), "{}", "TD-90: no name server anywhere");
 }
 

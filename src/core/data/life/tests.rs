@@ -473,7 +473,7 @@ fn td_135_a_metadata_item_of_a_pool_of_cluster_api() {
     assert_eq!(documents(&world.decide())[0].1, format!("ip: 10.0.0.9\nproviderid: {NS}/{HOST}/{M3M}\n"));
 }
 
-fn delivered(gateway: Value, dns: Value) -> World {
+fn delivered(gateway: &Value, dns: &Value) -> World {
     let mut world = world(json!({"metaData": {
         "gatewaysFromPool": [{"key": "gateway", "name": POOL}], "dnsServersFromPool": [{"key": "dns", "name": POOL}],
     }}));
@@ -488,19 +488,19 @@ fn delivered(gateway: Value, dns: Value) -> World {
 
 #[test]
 fn hd_34_a_gateway_that_is_missing_is_told_once() {
-    let mut world = delivered(Value::Null, json!([]));
+    let mut world = delivered(&Value::Null, &json!([]));
     let plan = world.decide();
     assert_eq!(plan.without_gateway.iter().collect::<Vec<_>>(), [POOL]);
     assert!(documents(&plan)[0].1.contains("gateway: \"\"\n"), "and its key is there all the same");
     world = world.ready();
     assert_eq!(world.decide().without_gateway.len(), 0);
-    assert_eq!(delivered(json!("10.0.0.1"), json!([])).decide().without_gateway.len(), 0);
+    assert_eq!(delivered(&json!("10.0.0.1"), &json!([])).decide().without_gateway.len(), 0);
 }
 
 #[test]
 fn hd_19_a_template_asks_for_name_servers_by_annotation() {
     let rendered = |value: Option<&str>| {
-        let mut world = delivered(json!("10.0.0.1"), json!(["8.8.8.8", "8.8.4.4"]));
+        let mut world = delivered(&json!("10.0.0.1"), &json!(["8.8.8.8", "8.8.4.4"]));
         let annotations = value.map(|value| [(annotation::RENDER_DNS_SERVERS.to_owned(), value.to_owned())].into());
         world.template.as_mut().unwrap().metadata.annotations = annotations;
         documents(&world.decide())[0].1.lines().find(|line| line.starts_with("dns")).map(str::to_owned)
