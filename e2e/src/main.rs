@@ -3,7 +3,8 @@
 //! Read in this order: [`supervisor`] (one process tree that leaves nothing behind), [`tools`] (the Go programs),
 //! [`management`] (the control plane), [`node`] (the kubelet and the container runtime whose containers are processes),
 //! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it):
-//! [`life`], [`further`] and [`killed`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests.
+//! [`life`], [`further`] and [`killed`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests,
+//! [`documents`] with what machines boot with.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
@@ -12,6 +13,7 @@ mod audit;
 mod bed;
 mod console;
 mod demo;
+mod documents;
 mod flavours;
 mod further;
 mod gitops;
@@ -83,6 +85,8 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Have cloud-init and netplan read the documents that the core's tests render; no bed is needed.
+    Documents,
     /// End the running bed.
     Down,
     /// A shell (or one command) in the running bed, with kubectl and clusterctl set up.
@@ -116,6 +120,11 @@ async fn run() -> Result<ExitCode> {
         Job::Down => console.line("No bed runs in this checkout."),
         Job::Shell { command } => return supervisor::shell(&paths, &Tools::locate(&paths)?, &console, command),
         Job::Versions => versions(&console, &Tools::locate(&paths)?),
+        Job::Documents => {
+            ensure!(hardware::make_image(&paths, &console).await, "the real cloud-init is what reads them");
+            let count = documents::read(&paths).await?;
+            console.line(format_args!("cloud-init and netplan read {count} files of documents as they are meant"));
+        }
         Job::Tools => {
             prerequisites::to_build(&paths)?;
             Tools::build(&paths, &console)?;
@@ -170,7 +179,7 @@ async fn inside(job: &Job, paths: Paths, console: Console) -> Result<ExitCode> {
             }
             Job::Demo => demo::run(&bed).await,
             Job::Test { all } => scenario::run(&bed, *all).await,
-            Job::Api { .. } | Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
+            Job::Api { .. } | Job::Documents | Job::Down | Job::Shell { .. } | Job::Tools | Job::Versions => Ok(()),
         }
         .map(|()| ExitCode::SUCCESS)
     };

@@ -18,12 +18,13 @@ use crate::managers::Manager;
 use crate::releases::Upgrade;
 use crate::site::*;
 use crate::summary::Window;
-use crate::{flavours, lifecycle, mixed};
+use crate::{documents, flavours, lifecycle, mixed};
 
 /// The steps of every run, in order. A step's name is its row.
-const CORE: [&str; 16] = [
+const CORE: [&str; 17] = [
     "K-117 clusterctl init installs our providers, once and as released; they become Available",
     "the management node: logs and exec reach a manager, an unknown image is a pull error",
+    "cloud-init and netplan read every golden document as it is meant",
     "hosts are registered, inspected and available (E-0.8)",
     "K-116 clusterctl reads our releases",
     "K-158 each flavour and class passes a server-side dry run, in either API version",
@@ -143,6 +144,7 @@ impl Run<'_> {
         let readers = Readers::start(bed)?;
         let readers = bed.readers.get_or_init(|| readers);
         self.step(&site, node_answers(bed)).await?;
+        self.step(&site, documents::read(&bed.paths)).await?;
         self.step(&site, life.rack(0..5)).await?;
         self.step(&site, async {
             lifecycle::generated(bed).await?;

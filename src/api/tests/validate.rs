@@ -420,6 +420,9 @@ fn aw_56_td_115_the_dead_cluster_name_is_warned_about() {
     assert!(warnings(json!({})).is_empty());
     let doubled = json!({"metaData": {"strings": [{"key": "k", "value": "v"}], "namespaces": [{"key": "k"}]}});
     assert_eq!(warnings(doubled).len(), 1, "HD-31");
+    let with_mac = |mac: &str| json!({"networkData": {"links": {"ethernets": [{"id": "e", "type": "phy", "macAddress": {"string": mac}}]}}});
+    assert!(warnings(with_mac("de-ad-be-ef-00-01"))[0].contains("ethernets.0.macAddress.string: cloud-init finds no"));
+    assert!(warnings(with_mac("de:ad:be:ef:00:01")).is_empty());
 }
 
 #[test]

@@ -153,6 +153,11 @@ fn judge_network_data(network_data: &NetworkData, verdict: &mut Verdict) {
             let path = format!("spec.networkData.links.{list}.{i}.macAddress");
             verdict.invalid(path, mac, "must have one of string, fromHostInterface and fromAnnotation, or be left out"); // HD-2
         }
+        // Rendered as it stands (N-7), and compared as text by cloud-init with what the kernel says.
+        if let Some(text) = mac.as_ref().and_then(|mac| mac.string.as_ref()).filter(|text| text.contains('-')) {
+            let path = format!("spec.networkData.links.{list}.{i}.macAddress.string");
+            verdict.warn(format!("{path}: cloud-init finds no interface by {text:?}; write it with colons"));
+        }
     }
     for (i, bond) in links.bonds.iter().enumerate() {
         for (j, parameter) in bond.parameters.iter().enumerate() {

@@ -116,6 +116,51 @@ fn worked_example() {
     assert_eq!(super::network_data(template.network_data.as_ref().unwrap(), &facts).unwrap(), network_data);
 }
 
+/// A file of `golden/`: a machine, a template, and the documents that come of them, which the bed has cloud-init and netplan read.
+struct Golden {
+    name: String,
+    content: Value,
+}
+
+impl Golden {
+    fn all() -> Vec<Self> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/render/golden");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let read = |path: std::path::PathBuf| Self {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            content: serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap(),
+        };
+        files.map(read).collect()
+    }
+
+    fn rendered(&self) -> [Option<String>; 2] {
+        let template: Metal3DataTemplateSpec = serde_json::from_value(self.content["template"].clone()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let nics = self.content["nics"].as_object().unwrap().iter().map(|(name, mac)| nic(name, mac.as_str().unwrap()));
+        let pools = self.content["pools"].as_object().unwrap().iter();
+        let addresses = pools.map(|(name, given)| {
+            let dns = given["dns"].as_array().into_iter().flatten().map(text).collect();
+            let (address, gateway) = (text(&given["address"]), text(&given["gateway"]));
+            (name.clone(), Address { address, prefix: given["prefix"].as_i64(), gateway, dns })
+        });
+        let world = World { nics: Some(nics.collect()), addresses: addresses.collect(), ..World::default() };
+        let meta_data = template.meta_data.as_ref().map(|meta| super::meta_data(meta, &world.facts()).unwrap());
+        let network_data =
+            template.network_data.as_ref().map(|data| super::network_data(data, &world.facts()).unwrap());
+        [meta_data, network_data]
+    }
+}
+
+#[test]
+fn golden_documents_are_rendered_byte_for_byte() {
+    let all = Golden::all();
+    assert!(all.len() >= 6);
+    for golden in all {
+        let written = ["metaData", "networkData"].map(|key| golden.content[key].as_str().map(str::to_owned));
+        assert_eq!(golden.rendered(), written, "{}", golden.name);
+    }
+}
+
 #[track_caller]
 fn check_meta(world: &World, template: Value, expected: &[(&str, &str)]) {
     let mut expected = map(expected);

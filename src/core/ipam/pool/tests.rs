@@ -575,7 +575,8 @@ fn an_address_that_arrives_after_its_pool_and_claim_are_gone_goes_too() {
     let now = Timestamp::from_second(2000).unwrap();
     let gone = m3("gone");
     let late = AddressObject { deleting: true, ..object(&gone, ".11") };
-    let orphans = |claims: &[Claim], object: &AddressObject| without_pool(claims, std::slice::from_ref(object), now).orphans;
+    let orphans =
+        |claims: &[Claim], object: &AddressObject| without_pool(claims, std::slice::from_ref(object), now).orphans;
     assert_eq!(orphans(&[], &late), std::slice::from_ref(&late));
     assert_eq!(orphans(&[gone], &late), [], "it is the claim's to release");
     let restored = AddressObject { deleting: false, ..late };
