@@ -1,8 +1,9 @@
-//! The cache of one watch: ordered, indexed, and never moved backwards.
+//! The cache of one watch: ordered, indexed, and never moved backwards but by the API server itself.
 //!
 //! Two sources feed it, the watch and the replies of our own writes, in any order. The resourceVersion decides: what is not
 //! newer than what is cached changes nothing and is not reported. A deletion that the watch reported is final for that uid,
-//! also for a reply that was under way. A relist reports what vanished, with the last known object.
+//! also for a reply that was under way. A relist reports what vanished, with the last known object. It is a consistent read, so
+//! what it shows stands, older or risen from the dead, unless a reply came while it ran: a server restored from a backup is so.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -225,6 +226,7 @@ impl<K: Object> Store<K> {
             let mut cache = self.shared.cache.write();
             if finished {
                 // The write took the last finalizer: the API server has removed the object with it.
+                cache.replied(&key);
                 cache.remove(&key, meta.uid.as_deref(), !self.shared.selective)
             } else {
                 cache.put(object, Source::Reply { only_update: self.shared.selective })
@@ -235,7 +237,11 @@ impl<K: Object> Store<K> {
 
     /// A delete of ours was answered with success, not with a remaining object.
     pub(crate) fn deleted(&self, key: &Key, uid: Option<&str>) {
-        let change = self.shared.cache.write().remove(key, uid, !self.shared.selective);
+        let change = {
+            let mut cache = self.shared.cache.write();
+            cache.replied(key);
+            cache.remove(key, uid, !self.shared.selective)
+        };
         self.tell_some(change);
     }
 
@@ -275,6 +281,13 @@ enum Source {
 }
 
 impl<K: Object> Cache<K> {
+    /// A list that is being read may have been read before this.
+    fn replied(&mut self, key: &Key) {
+        if let Some(relist) = &mut self.relist {
+            relist.replied.insert(key.clone());
+        }
+    }
+
     fn put(&mut self, object: K, source: Source) -> Option<Change<K>> {
         let key = key_of(&object);
         let meta = object.meta();
@@ -284,11 +297,17 @@ impl<K: Object> Cache<K> {
             let set = if from_watch { &mut relist.seen } else { &mut relist.replied };
             set.insert(key.clone());
         }
-        if meta.uid.as_ref().is_some_and(|uid| self.buried.contains(uid)) {
-            return None;
+        let listed = from_watch && self.relist.as_ref().is_some_and(|relist| !relist.replied.contains(&key));
+        if let Some(uid) = meta.uid.as_ref().filter(|uid| self.buried.contains(*uid)) {
+            if !listed {
+                return None;
+            }
+            self.buried.remove(uid);
+            self.graves.retain(|(_, buried)| buried != uid);
         }
         match self.objects.get(&key) {
-            Some(cached) if !newer(version, cached.version, from_watch) => return None,
+            Some(cached) if cached.version == version && version.is_some() => return None,
+            Some(cached) if !listed && !newer(version, cached.version, from_watch) => return None,
             None if source == (Source::Reply { only_update: true }) => return None,
             Some(_) | None => {}
         }
@@ -488,6 +507,27 @@ mod tests {
         check(&log, &["a ->5", "b ->5", "c ->5", "c 5>9", "b 5>-"]);
         store.reply(object("b", "u2", 6));
         assert_eq!(version(&store, "b"), None, "vanished is as final as deleted");
+    }
+
+    #[tokio::test]
+    async fn a_restored_server_moves_the_cache_back_and_raises_what_was_deleted() {
+        let (store, log) = watched();
+        store.apply(object("a", "u1", 9));
+        store.apply(object("b", "u2", 8));
+        store.delete(&object("b", "u2", 10));
+        store.relist_begins();
+        store.apply(object("a", "u1", 5));
+        store.apply(object("b", "u2", 4));
+        assert!(store.relist_ends().is_empty());
+        check(&log, &["a ->9", "b ->8", "b 8>-", "a 9>5", "b ->4"]);
+        // What a reply says while the list is read stays: the list may be from before it.
+        store.relist_begins();
+        store.reply(object("a", "u1", 6));
+        store.deleted(&Key::new("ns", "b"), Some("u2"));
+        store.apply(object("a", "u1", 5));
+        store.apply(object("b", "u2", 4));
+        assert!(store.relist_ends().is_empty());
+        check(&log, &["a ->9", "b ->8", "b 8>-", "a 9>5", "b ->4", "a 5>6", "b 4>-"]);
     }
 
     #[tokio::test]
