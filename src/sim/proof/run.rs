@@ -118,12 +118,7 @@ pub async fn run(scenario: &dyn Scenario, snapshot: &Snapshot, plan: &Plan, sett
 }
 
 /// The liveness half of it: what never came, or did not stay.
-async fn live(
-    scenario: &dyn Scenario,
-    world: &Arc<World>,
-    injector: &Arc<Injector>,
-    plan: &Plan,
-) -> Vec<Violation> {
+async fn live(scenario: &dyn Scenario, world: &Arc<World>, injector: &Arc<Injector>, plan: &Plan) -> Vec<Violation> {
     let (patience, forgotten) = (plan.patience(), plan.forgets());
     let wrong = |invariant, what: String| vec![Violation { invariant, what, revision: world.server.revision() }];
     let driven = scenario.drive(world);

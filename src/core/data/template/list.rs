@@ -41,8 +41,9 @@ pub(super) fn settling(observed: &Observed<'_>, template: &Metal3DataTemplate) -
         is_of(data, observed.name) && listed.indexes.iter().all(|entry| Some(entry.index) != data.spec.index)
     };
     let created = observed.datas.iter().filter(new).filter_map(|data| data.metadata.creation_timestamp.as_ref());
-    let ages: Vec<_> =
-        created.map(|created| Duration::try_from(observed.now.duration_since(created.0)).unwrap_or_default()).collect();
+    // What comes from the future, by whoever's clock, is nothing to wait for.
+    let age = |created: &Time| Duration::try_from(observed.now.duration_since(created.0)).unwrap_or(LONGEST_BURST);
+    let ages: Vec<_> = created.map(age).collect();
     let (newest, oldest) = (ages.iter().min()?, ages.iter().max()?);
     LIST_INTERVAL.checked_sub(*newest).filter(|rest| !rest.is_zero() && *oldest < LONGEST_BURST)
 }
@@ -61,7 +62,7 @@ pub(super) fn list_status(
             let status = told(written.bare());
             return ((status != *written).then_some(status), None);
         }
-        let age = Duration::try_from(now.duration_since(last)).unwrap_or_default();
+        let age = Duration::try_from(now.duration_since(last)).unwrap_or(LIST_INTERVAL);
         if let Some(rest) = LIST_INTERVAL.checked_sub(age).filter(|rest| !rest.is_zero()) {
             return (None, Some(rest));
         }
