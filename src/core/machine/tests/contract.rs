@@ -105,6 +105,73 @@ fn k_37_and_k_166_a_provisioned_host_is_not_touched_by_what_is_changed_later() {
     }
 }
 
+/// The annotation is Cluster API's, and so is the spec: neither is in a write of ours, and the machine waits for nothing else.
+#[test]
+fn k_61_the_trigger_of_an_update_is_left_to_who_set_it() {
+    let mut world = joined();
+    for (key, name) in [(annotation::CLONED_FROM_NAME, "new"), (annotation::CLONED_FROM_GROUP_KIND, "x")] {
+        world.annotate(key, name); // in the same write as spec and annotation
+    }
+    update(&mut world);
+    let before = world.m3m().clone();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.m3m(), &before);
+    world.m3m().metadata.annotations.as_mut().unwrap().remove(annotation::UPDATE_IN_PROGRESS);
+    let before = world.m3m().clone();
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.m3m(), &before);
+}
+
+/// The wish comes from the Machine and is passed on as it is; there is no other place that would tell the domain a host has.
+#[test]
+fn k_28_and_39_the_failure_domain_is_the_machine_s_and_nothing_is_interruptible() {
+    let mut world = World::new();
+    world.owner().spec.failure_domain = Some("rack-1".to_owned());
+    assert_eq!(world.pass(), DONE);
+    assert_eq!(world.m3m().spec.failure_domain.as_deref(), Some("rack-1"));
+    let status = serde_json::to_value(world.status()).unwrap();
+    assert_eq!(status.get("failureDomain"), None);
+    assert_eq!(status.get("interruptible"), None, "K-39");
+}
+
+/// Whatever waits, waits with a timer or for something whose event wakes the machine, which the tests of the routes show.
+#[test]
+fn k_146_every_wait_has_an_end() {
+    let by_event: [fn(&mut World); 5] = [
+        |world| world.m3m().metadata.owner_references = None, // its own event
+        |world| world.cluster = None,                         // the Cluster's
+        |world| world.cluster.as_mut().unwrap().status = None,
+        |world| world.infrastructure = None,
+        |world| world.owner().spec.bootstrap.as_mut().unwrap().data_secret_name = None, // the Machine's
+    ];
+    for shape in by_event {
+        let mut world = World::new();
+        shape(&mut world);
+        assert_eq!(world.pass(), DONE);
+    }
+    let timed: [fn(&mut World); 5] = [
+        |world| world.hosts.clear(),
+        |world| world.pause(true),
+        |world| world.credentials = Credentials::Missing,
+        |world| world.m3m().spec.data_template = Some(NamespacedRef::named("late")),
+        |world| world.m3m().spec.meta_data = Some(SecretRef::named("late")),
+    ];
+    for shape in timed {
+        let mut world = World::new();
+        shape(&mut world);
+        let End::Rest(Next::After(delay)) = world.pass() else { panic!("no timer") };
+        assert!(delay <= SAFETY_NET, "{delay:?}");
+    }
+    for nodes in [Nodes::Connecting, Nodes::Unreachable("no".to_owned()), Nodes::Listed(Vec::new())] {
+        let mut world = World::running();
+        world.nodes = nodes;
+        assert!(matches!(world.pass(), End::Rest(Next::After(delay)) if delay <= SAFETY_NET));
+    }
+    for state in [host_state::DEPROVISIONING, host_state::PROVISIONED] {
+        assert_eq!(World::cleared(state).pass(), WAIT);
+    }
+}
+
 #[test]
 fn k_36_each_of_what_is_waited_for_before_a_host_is_taken() {
     let lacks: [fn(&mut World); 6] = [
