@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::{SecretRef, V1Beta1Condition};
 use crate::infra::v1beta2::{ApiEndpoint, CustomDeploy};
-use crate::k8s::{ByteString, Condition, ObjectReference};
+use crate::k8s::{ByteString, Condition, ObjectReference, Time};
 use crate::kind::kind;
 use crate::names::{CAPI_CONTROL_PLANE_GROUP, CAPI_GROUP, CAPI_IPAM_GROUP, HOST_GROUP};
 
@@ -87,6 +87,14 @@ kind! {
 kind! {
     /// A Node of a workload cluster.
     Node, "nodes", "", "v1", spec: NodeSpec, status: NodeStatus
+}
+kind! {
+    /// A Pod of a workload cluster, as far as whether it still runs.
+    Pod, "pods", "", "v1", spec: PodSpec, status: PodStatus
+}
+kind! {
+    /// A volume that a Node of a workload cluster has.
+    VolumeAttachment, "volumeattachments", "storage.k8s.io", "v1", spec: VolumeAttachmentSpec
 }
 kind! {
     /// A Secret without what is in it.
@@ -277,6 +285,28 @@ view! {
     NodeSpec {
         #[serde(rename = "providerID")]
         provider_id: Option<String>,
+        taints: Vec<Taint>,
+    }
+    Taint {
+        key: String,
+        value: Option<String>,
+        effect: String,
+        time_added: Option<Time>,
+    }
+    PodSpec {
+        tolerations: Vec<Toleration>,
+    }
+    Toleration {
+        key: Option<String>,
+        operator: Option<String>,
+        value: Option<String>,
+        effect: Option<String>,
+    }
+    PodStatus {
+        phase: Option<String>,
+    }
+    VolumeAttachmentSpec {
+        node_name: String,
     }
     NodeStatus {
         conditions: Vec<NodeCondition>,

@@ -108,7 +108,11 @@ pub mod annotation {
     pub const LABEL_SYNC_PREFIXES: &str = "metal3.io/metal3-label-sync-prefixes";
     pub const NODE_ANNOTATIONS_BACKUP: &str = "remediation.metal3.io/node-annotations-backup";
     pub const NODE_LABELS_BACKUP: &str = "remediation.metal3.io/node-labels-backup";
-    /// Followed by the uid of the Metal3Remediation.
+    /// Value of [`UNHEALTHY`] on the host of a machine that was given up.
+    pub const UNHEALTHY_NODE: &str = "capm3/UnhealthyNode";
+    /// On a Pod: the kubelet runs it from a file, and nobody can evict it.
+    pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
+    /// On a host, followed by the uid of the Metal3Remediation: presence keeps it off.
     pub const REBOOT_PREFIX: &str = "reboot.metal3.io/metal3-remediation-";
 }
 
@@ -151,6 +155,13 @@ pub mod host_state {
     pub const DELETING: &str = "deleting";
 }
 
+/// What tells the pods of a Node that it is off, and lets go of its volumes.
+pub mod out_of_service {
+    pub const KEY: &str = "node.kubernetes.io/out-of-service";
+    pub const VALUE: &str = "nodeshutdown";
+    pub const EFFECT: &str = "NoExecute";
+}
+
 /// `status.phase` of a Metal3Remediation.
 pub mod remediation_phase {
     pub const RUNNING: &str = "Running";
@@ -167,6 +178,8 @@ pub mod condition {
     pub const ASSOCIATE_HOST: &str = "AssociateBareMetalHost";
     pub const ASSOCIATE_METADATA: &str = "AssociateMetal3MachineMetaData";
     pub const DATA_READY: &str = "Metal3DataReady";
+    /// On a Machine, in both dialects: whether its owner has replaced it; False asks for that (K-88).
+    pub const OWNER_REMEDIATED: &str = "OwnerRemediated";
 }
 
 /// Reasons of the metav1 conditions.
@@ -216,6 +229,9 @@ pub mod reason {
     pub const CREATE_ERROR: &str = "CreateError";
     pub const UPDATE_ERROR: &str = "UpdateError";
     pub const DELETE_ERROR: &str = "DeleteError";
+
+    /// Of a Machine whose owner is to replace it.
+    pub const WAITING_FOR_REMEDIATION: &str = "WaitingForRemediation";
 
     /// Of events about a CRD.
     pub const STORAGE_MIGRATED: &str = "StorageVersionMigrated";

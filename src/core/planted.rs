@@ -71,10 +71,22 @@ pub enum Defect {
     CachedClaimsReleased,
     /// A status is written each time it is looked at.
     StatusAlwaysStamped,
+    /// U15: labels are synced from a host whose consumer is a machine by its kind or by its group, not by both.
+    AnyConsumerSynced,
+    /// A label that the host has lost stays on the Node.
+    LostLabelStays,
+    /// A Node is tainted or deleted while its host is on.
+    NodeFencedWhileOn,
+    /// A Node is deleted before what it carried is stored.
+    NodeDeletedWithoutBackup,
+    /// Attempts are not counted.
+    RetriesUncounted,
+    /// A remediation goes while it keeps its host off.
+    HostLeftOff,
 }
 
 impl Defect {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 38] = [
         Self::ClaimUnconditional,
         Self::OwnHostBySelector,
         Self::KindsCountedApart,
@@ -107,6 +119,12 @@ impl Defect {
         Self::OrphanUnconfirmed,
         Self::CachedClaimsReleased,
         Self::StatusAlwaysStamped,
+        Self::AnyConsumerSynced,
+        Self::LostLabelStays,
+        Self::NodeFencedWhileOn,
+        Self::NodeDeletedWithoutBackup,
+        Self::RetriesUncounted,
+        Self::HostLeftOff,
     ];
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn is_news(change: &Change<Node>) -> bool {
         let meta = &node.metadata;
         (meta.uid.clone(), meta.labels.clone(), meta.deletion_timestamp.clone())
     };
-    old.spec != new.spec || meta(old) != meta(new) || is_ready(old) != is_ready(new)
+    old.spec.provider_id != new.spec.provider_id || meta(old) != meta(new) || is_ready(old) != is_ready(new)
 }
 
 fn is_ready(node: &Node) -> bool {
