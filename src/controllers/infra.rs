@@ -5,7 +5,7 @@ use capm3_remote::Workloads;
 use capm3_runtime::{Setup, user_agent};
 
 use crate::migration::Phase;
-use crate::{cluster, data, machine, machine_template, migration};
+use crate::{cluster, data, label_sync, machine, machine_template, migration, remediation};
 
 /// Registers every controller of the infrastructure provider.
 pub fn register(setup: &mut Setup) {
@@ -21,6 +21,8 @@ pub fn register_with(setup: &mut Setup, workloads: &Workloads) {
     machine::register(setup, workloads);
     machine_template::register(setup);
     data::register(setup);
+    label_sync::register(setup, workloads);
+    remediation::register(setup, workloads);
 }
 
 /// Registers the migration of the objects of all nine kinds, by the literal names of their definitions (P-83).

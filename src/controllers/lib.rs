@@ -6,6 +6,8 @@ pub mod cluster;
 pub mod data;
 pub mod infra;
 pub mod ipam;
+pub mod label_sync;
 pub mod machine;
 pub mod machine_template;
 pub mod migration;
+pub mod remediation;

@@ -51,6 +51,8 @@ pub enum Reason {
     Refused(String),
     Unreachable(String),
     Unauthorized,
+    /// The credentials are accepted and do not allow to look at Nodes.
+    Forbidden,
     /// The Secret could not be read.
     Unreadable(String),
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Reason {
             Self::Refused(why) => write!(f, "the kubeconfig is refused: {why}"),
             Self::Unreachable(why) => write!(f, "the workload cluster cannot be reached: {why}"),
             Self::Unauthorized => f.write_str("the workload cluster does not accept the kubeconfig's credentials"),
+            Self::Forbidden => f.write_str("the kubeconfig's credentials do not allow to look at Nodes"),
             Self::Unreadable(why) => write!(f, "the kubeconfig Secret cannot be read: {why}"),
         }
     }
@@ -267,7 +270,7 @@ impl Keeper {
         let told = fault.clone();
         let on_trouble = move |trouble: Trouble| {
             let mut fault = told.lock();
-            if trouble.code == Some(401) || trouble.failures >= FAILURES_LOST {
+            if matches!(trouble.code, Some(401 | 403)) || trouble.failures >= FAILURES_LOST {
                 fault.seen = Some(trouble);
                 fault.bell.notify_one();
             }
@@ -289,9 +292,11 @@ impl Keeper {
         });
         let tasks = self.tasks.child();
         hub.start(&tasks);
-        if tokio::time::timeout(SYNC_DEADLINE, hub.wait_synced()).await.is_err() {
+        if tokio::time::timeout(SYNC_DEADLINE, listed(&hub, &fault)).await != Ok(true) {
             tasks.stop();
-            return Err(Reason::Unreachable("its Nodes cannot be listed".into()));
+            let forbidden = fault.lock().seen.is_some_and(|trouble| trouble.code == Some(403));
+            let unreachable = || Reason::Unreachable("its Nodes cannot be listed".into());
+            return Err(if forbidden { Reason::Forbidden } else { unreachable() });
         }
         Ok((Workload::new(&hub, store), tasks, fault))
     }
@@ -314,8 +319,11 @@ impl Keeper {
             tokio::select! {
                 biased; // so that a run can be repeated
                 () = bell.notified() => {
-                    let unauthorized = fault.lock().seen.is_some_and(|trouble| trouble.code == Some(401));
-                    break if unauthorized { Reason::Unauthorized } else { Reason::Unreachable("the watch broke".into()) };
+                    break match fault.lock().seen.and_then(|trouble| trouble.code) {
+                        Some(401) => Reason::Unauthorized,
+                        Some(403) => Reason::Forbidden,
+                        _ => Reason::Unreachable("the watch broke".into()),
+                    };
                 }
                 () = tokio::time::sleep(PROBE_PERIOD) => {
                     match workload::probe(workload.client(), PROBE_DEADLINE).await {
@@ -339,6 +347,16 @@ impl Keeper {
     fn lost(&self, reason: Reason) {
         tracing::debug!(cluster = %self.cluster, %reason, "no connection to the workload cluster");
         self.shared.set(&self.cluster, &self.tasks, State::Trying(reason));
+    }
+}
+
+/// Whether the first list came; false as soon as it will not.
+async fn listed(hub: &Hub, fault: &Mutex<Fault>) -> bool {
+    let bell = fault.lock().bell.clone();
+    tokio::select! {
+        biased;
+        () = hub.wait_synced() => true,
+        () = bell.notified() => false,
     }
 }
 

@@ -33,7 +33,7 @@ pub use lease::{Candidate, Leader, LeaseError, LeaseOptions};
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use object::{Key, Object, key_of};
 pub use queue::Queue;
-pub use read::{ListOptions, ReadError, Reader};
+pub use read::{ListOptions, ReadError, Reader, ServerVersion};
 pub use self_signed::SelfSigned;
 pub use serve::{Health, Limits, check_tls, diagnostics, listen, observed, spawn_http, spawn_tls};
 pub use setup::{Options, Parts, Setup};

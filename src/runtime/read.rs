@@ -42,6 +42,15 @@ impl ListOptions {
     }
 }
 
+/// Which API server answers. Some add a `+` to the minor version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ServerVersion {
+    #[serde(default)]
+    pub major: String,
+    #[serde(default)]
+    pub minor: String,
+}
+
 /// A read that gave no answer; "not there" is an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -93,6 +102,14 @@ impl Reader {
 
     pub async fn get<K: Object>(&self, key: &Key) -> Result<Option<K>, ReadError> {
         self.get_kind(&Kind::of::<K>(), key).await
+    }
+
+    pub async fn version(&self) -> Result<ServerVersion, ReadError> {
+        let what = || "the version of the API server".to_owned();
+        let request = http::Request::get("/version").body(Vec::new());
+        let request =
+            request.map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)));
+        parse(&self.text(request, &what).await?, &what)
     }
 
     /// For references whose kind is only known at run time.

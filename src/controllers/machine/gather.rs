@@ -394,7 +394,7 @@ fn gvk(api_version: &str, kind: &str) -> kube::core::GroupVersionKind {
 }
 
 /// The later of two views of one object, or of two objects of one name.
-fn newer<K: Resource>(cached: Option<Arc<K>>, live: Option<Arc<K>>) -> Option<Arc<K>> {
+pub(crate) fn newer<K: Resource>(cached: Option<Arc<K>>, live: Option<Arc<K>>) -> Option<Arc<K>> {
     let version = |object: &Arc<K>| object.meta().resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
     match (cached, live) {
         (Some(cached), Some(live)) => Some(if version(&cached) > version(&live) { cached } else { live }),

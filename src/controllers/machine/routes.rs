@@ -150,7 +150,7 @@ fn owning_machines<K: Resource>(object: &K) -> Vec<Key> {
 }
 
 /// Whether the part of an object that machines look at has changed, or it came or went.
-fn awaited<K, P: PartialEq>(change: &Change<K>, part: impl Fn(&K) -> P) -> bool {
+pub(crate) fn awaited<K, P: PartialEq>(change: &Change<K>, part: impl Fn(&K) -> P) -> bool {
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => Arc::ptr_eq(old, new) || part(old) != part(new),
         _ => true,
