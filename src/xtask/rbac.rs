@@ -1,7 +1,8 @@
 //! What each manager may do: the least that works (docs/spec/proof.md section 5, remediation-webhooks-packaging.md section 5).
 //!
 //! Differences from the Go provider's roles: Secrets are not listed or watched, workload kinds (nodes, pods, volume attachments) are
-//! absent because workload clusters are reached through their kubeconfig, and nothing of Cluster API is written.
+//! absent because workload clusters are reached through their kubeconfig, and of Cluster API nothing is written but that a Machine is
+//! handed to its owner (K-88).
 
 use capm3_api::crds::INFRA_CRDS;
 use serde_json::{Value, json};
@@ -17,10 +18,17 @@ pub fn infrastructure() -> Vec<Value> {
         rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
         rule(&["cluster.x-k8s.io"], &["clusters", "machines", "machinesets"], READ),
+        rule(&["cluster.x-k8s.io"], &["machines/status"], &["patch"]),
         rule(&["controlplane.cluster.x-k8s.io"], &["kubeadmcontrolplanes"], &["get"]),
         rule(
             &["infrastructure.cluster.x-k8s.io"],
-            &["metal3clusters", "metal3datatemplates", "metal3machines", "metal3machinetemplates"],
+            &[
+                "metal3clusters",
+                "metal3datatemplates",
+                "metal3machines",
+                "metal3machinetemplates",
+                "metal3remediations",
+            ],
             PATCH,
         ),
         rule(&["infrastructure.cluster.x-k8s.io"], &["metal3dataclaims", "metal3datas"], MAKE),
@@ -33,6 +41,7 @@ pub fn infrastructure() -> Vec<Value> {
                 "metal3datatemplates/status",
                 "metal3machines/status",
                 "metal3machinetemplates/status",
+                "metal3remediations/status",
             ],
             &["patch"],
         ),
@@ -50,14 +59,14 @@ pub fn infrastructure() -> Vec<Value> {
 /// nobody else here touches.
 fn migration() -> Vec<Value> {
     let group = &["infrastructure.cluster.x-k8s.io"];
-    let visited = &["metal3clustertemplates", "metal3remediations", "metal3remediationtemplates"];
+    let visited = &["metal3clustertemplates", "metal3remediationtemplates"];
     let ours = |resource, verbs| named("apiextensions.k8s.io", &[resource], &INFRA_CRDS, verbs);
     let rules = [
         Some(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"])),
         ours("customresourcedefinitions", &["get", "patch"]),
         ours("customresourcedefinitions/status", &["patch"]),
         Some(rule(group, visited, &["get", "list", "patch"])),
-        Some(rule(group, &["metal3remediations/status", "metal3remediationtemplates/status"], &["patch"])),
+        Some(rule(group, &["metal3remediationtemplates/status"], &["patch"])),
     ];
     rules.into_iter().flatten().collect()
 }

@@ -330,7 +330,7 @@ fn come_back(o: &Observed<'_>, target: Target<'_>) -> Step {
             Some(Fact::Unreachable(_)) => return rest(UNREACHABLE),
             Some(Fact::Forbidden) => return o.release(None),
             Some(Fact::There(node)) => {
-                return mend(o, node).unwrap_or_else(|| o.release(backup::dropped(o.remediation)));
+                return mend(o, target, node).unwrap_or_else(|| o.release(backup::dropped(o.remediation)));
             }
             Some(Fact::Absent) => {}
         }
@@ -338,12 +338,20 @@ fn come_back(o: &Observed<'_>, target: Target<'_>) -> Step {
     o.wait_or(expire)
 }
 
-/// What makes the Node as it was, if it is not.
-fn mend(o: &Observed<'_>, node: &Node) -> Option<Step> {
+/// What makes the Node as it was, if it is not. One that we deleted may have come back without the identity that it was given.
+fn mend(o: &Observed<'_>, target: Target<'_>, node: &Node) -> Option<Step> {
     if let Some(patch) = untaint(node) {
         return Some(act(Action::Node { purpose: Purpose::Untaint, patch }));
     }
-    let patch = Backup::stored(o.remediation).restore(node)?;
+    let mut patch = Backup::stored(o.remediation).restore(node);
+    let nameless = node.spec.provider_id.as_deref().unwrap_or_default().is_empty();
+    if let Some(id) = target.metal3_machine.spec.provider_id.as_deref()
+        && nameless
+        && backup::is_stored(o.remediation)
+    {
+        patch.get_or_insert_with(|| json!({}))["spec"] = json!({ "providerID": id });
+    }
+    let patch = patch?;
     Some(act(Action::Node { purpose: Purpose::Restore, patch }))
 }
 
@@ -377,7 +385,7 @@ fn fail(o: &Observed<'_>, target: Target<'_>, why: Failure) -> Step {
                 return rest(UNREACHABLE.min(remaining(o.remediation, o.now)));
             }
             Some(Fact::There(node)) => {
-                if let Some(step) = mend(o, node) {
+                if let Some(step) = mend(o, target, node) {
                     return step;
                 }
             }
@@ -418,7 +426,7 @@ fn leave(o: &Observed<'_>) -> Step {
     match o.node(target) {
         None => Step::Ask(Question::Node),
         Some(Fact::Unreachable(_)) => o.wait_at_most(UNREACHABLE, forsake),
-        Some(Fact::There(node)) => mend(o, node).unwrap_or_else(|| o.release(backup::dropped(o.remediation))),
+        Some(Fact::There(node)) => mend(o, target, node).unwrap_or_else(|| o.release(backup::dropped(o.remediation))),
         Some(Fact::Forbidden) => o.release(None),
         // Its labels and annotations are kept for it, until its time is over or the machine goes as well.
         Some(Fact::Absent)

@@ -2,7 +2,8 @@
 //!
 //! - A Node appears some moments after its host is provisioned and on, with the label `metal3.io/uuid` and without a providerID; with
 //!   the one from the config drive (`metal3://` and the key `providerid`) when the template puts it there (K-25, K-199).
-//! - It is named after the machine that the host is for. An existing Node is left alone.
+//! - It is named after the machine that the host is for. Of an existing Node only the readiness is told.
+//! - While its host is off, its Node is said to be unknown; what the kubelet says once it is on again is another version of the Node.
 //! - A Node that is deleted under a running host comes back once the kubelet restarts (K-173).
 //! - A host that is wiped does not take its Node along: Cluster API deletes it (K-192).
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 use capm3_api::names::{PROVIDER_ID_SCHEME, label};
 use serde_json::{Value, json};
 
-use super::{Act, Cue, Heard, Part, View, is_deleting, name, uid};
+use super::{Act, Cue, Heard, Part, View, is_deleting, name, patch_status, uid};
 use crate::room::{HostId, Shelf};
 use crate::server::User;
 use crate::world::Deed;
@@ -35,25 +36,34 @@ impl Part for Nodes {
     }
 
     fn hears(&self, view: &dyn View, heard: &Heard) -> Vec<Cue> {
-        if heard.is(HOST) && runs(&heard.object) {
+        if heard.is(HOST) && has_kubelet(&heard.object) {
             return vec![(HOST, name(&heard.object).to_owned())];
         }
         if heard.is(NODE) { self.everything(view) } else { Vec::new() }
     }
 
     fn everything(&self, view: &dyn View) -> Vec<Cue> {
-        view.all(HOST).iter().filter(|host| runs(host)).map(|host| (HOST, name(host).to_owned())).collect()
+        view.all(HOST).iter().filter(|host| has_kubelet(host)).map(|host| (HOST, name(host).to_owned())).collect()
     }
 
     fn decide(&self, view: &dyn View, (_, host): &Cue, _: u64) -> Vec<Act> {
         let host = view.get(HOST, host);
-        let Some(node) = host["spec"]["consumerRef"]["name"].as_str().filter(|_| runs(&host)) else {
+        let Some(node) = host["spec"]["consumerRef"]["name"].as_str().filter(|_| has_kubelet(&host)) else {
             return Vec::new();
         };
-        if !view.get(NODE, node).is_null() {
+        let on = host["status"]["poweredOn"] == true;
+        let (status, reason) = if on { ("True", "KubeletReady") } else { ("Unknown", "NodeStatusUnknown") };
+        let ready = json!({"type": "Ready", "status": status, "reason": reason, "message": ""});
+        let there = view.get(NODE, node);
+        if !there.is_null() {
+            let mut told = Value::clone(&there);
+            told["status"]["conditions"] = json!([ready]);
+            let its = there["metadata"]["labels"][label::HOST_UUID] == uid(&host);
+            return patch_status(NODE, &there, &told).filter(|_| its).into_iter().collect();
+        }
+        if !on {
             return Vec::new();
         }
-        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""});
         let mut object = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": node, "labels": {label::HOST_UUID: uid(&host), label::HOSTNAME: node}},
@@ -77,10 +87,7 @@ impl Nodes {
     }
 }
 
-/// A kubelet is at work on it.
-fn runs(host: &Value) -> bool {
-    host["status"]["provisioning"]["state"] == "provisioned"
-        && host["status"]["poweredOn"] == true
-        && host["spec"]["image"].is_object()
-        && !is_deleting(host)
+/// There is a kubelet on its disk, at work while it is on.
+fn has_kubelet(host: &Value) -> bool {
+    host["status"]["provisioning"]["state"] == "provisioned" && host["spec"]["image"].is_object() && !is_deleting(host)
 }

@@ -49,6 +49,9 @@ fn left_behind(memory: &Memory, seen: &Seen<'_>, taken: &str) -> Option<String> 
             let (index, data) = memory.datas_of(&seen.path).next()?;
             Some(format!("{data} has index {index} of it"))
         }
+        (What::Remediation, finalizer::REMEDIATION) => {
+            super::remediation::kept_off(memory, uid(object)).map(|host| format!("{host} is kept off for it"))
+        }
         (What::Metal3Cluster, finalizer::CLUSTER) => of_cluster(memory, seen, object),
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use capm3_api::names::{annotation, label};
+use capm3_api::names::{annotation, condition, label};
 use serde_json::{Map, Value};
 
 use super::memory::Memory;
@@ -100,7 +100,7 @@ pub(super) fn i18_only_our_own(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
     let keys = [("label", "labels", &LABELS[..]), ("annotation", "annotations", &ANNOTATIONS[..])];
     for (what, part, ours) in keys {
         let (old, new) = (&old["metadata"][part], &new["metadata"][part]);
-        if let Some(key) = differing(old, new).find(|key| !ours.contains(key)) {
+        if let Some(key) = differing(old, new).find(|key| !ours.contains(key) && !is_marked(seen.what, key)) {
             return changed(&format!("{what} {key}"));
         }
     }
@@ -120,16 +120,18 @@ pub(super) fn i18_only_our_own(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
     if let Some(field) = field {
         return changed(&format!("spec.{field}"));
     }
-    let has_status =
-        !matches!(seen.what, What::Host | What::Cluster | What::CapiMachine | What::MachineSet | What::Node);
+    let has_status = !matches!(seen.what, What::Host | What::Cluster | What::MachineSet | What::Node)
+        && (seen.what != What::CapiMachine || only_handed_over(old, new));
     (!has_status && old["status"] != new["status"]).then(|| format!("status of {} was changed", seen.path))
 }
 
 /// Labels that are ours to write, whatever the object.
 const LABELS: [&str; 5] = [label::CLUSTER_NAME, label::PROVIDER, label::NODE_REUSE, label::DATA_NAME, label::POOL_NAME];
 
-const ANNOTATIONS: [&str; 7] = [
+const ANNOTATIONS: [&str; 9] = [
     annotation::LET_GO_BY,
+    annotation::NODE_ANNOTATIONS_BACKUP,
+    annotation::NODE_LABELS_BACKUP,
     annotation::HOST,
     annotation::HOST_PAUSED,
     annotation::HOST_STATUS,
@@ -137,6 +139,34 @@ const ANNOTATIONS: [&str; 7] = [
     annotation::CONVERSION_DATA,
     annotation::MIGRATED_GENERATION,
 ];
+
+/// Marks of remediation on a host; those of a Node have an invariant of their own.
+fn is_marked(what: What, key: &str) -> bool {
+    match what {
+        What::Host => key == annotation::UNHEALTHY || key.starts_with(annotation::REBOOT_PREFIX),
+        What::Node => true,
+        _ => false,
+    }
+}
+
+/// Of a Machine's status nothing is ours but that its owner is to replace it (K-88).
+fn only_handed_over(old: &Value, new: &Value) -> bool {
+    let without = |object: &Value| {
+        let mut status = object["status"].clone();
+        for path in ["/conditions", "/deprecated/v1beta1/conditions"] {
+            if let Some(conditions) = status.pointer_mut(path).and_then(Value::as_array_mut) {
+                conditions.retain(|condition| condition["type"] != condition::OWNER_REMEDIATED);
+            }
+        }
+        let legacy = status["deprecated"]["v1beta1"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        if let Some(status) = status.as_object_mut() {
+            status.retain(|key, _| !matches!(key.as_str(), "conditions" | "deprecated"));
+        }
+        (status, conditions, legacy)
+    };
+    without(old) == without(new)
+}
 
 /// Fields of a spec that are ours to write.
 fn fields(what: What) -> &'static [&'static str] {
@@ -153,7 +183,7 @@ fn fields(what: What) -> &'static [&'static str] {
         ],
         What::Machine => &["providerID", "failureDomain", "dataTemplate", "automatedCleaningMode"],
         What::Data => &["metaData", "networkData"],
-        What::Node => &["providerID"],
+        What::Node => &["providerID", "taints"],
         _ => &[],
     }
 }
@@ -167,6 +197,7 @@ fn wanted(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
         What::Claim | What::CapiClaim => (What::Data, "Metal3Data"),
         What::Address => (What::Claim, "IPClaim"),
         What::CapiAddress => (What::CapiClaim, "IPAddressClaim"),
+        What::Node => return None, // I27
         _ => return Some(format!("{} {} was deleted, and is not ours to delete", seen.resource, seen.path)),
     };
     let Some((name, uid)) = owner(object, kind) else {

@@ -43,6 +43,8 @@ pub(super) struct Memory {
     marks: BTreeMap<(What, String), BTreeSet<String>>,
     /// Since when Clusters are paused.
     paused: BTreeMap<String, Timestamp>,
+    /// How often we had a host switched off, by the uid of the remediation.
+    cycles: BTreeMap<String, u32>,
     /// Our writes to an object since somebody else wrote anything.
     writes: BTreeMap<(What, String), u32>,
     last_writer: Option<Who>,
@@ -115,6 +117,11 @@ impl Memory {
                 if let Some(machine) = holder(old) {
                     self.abandoned.insert((What::Machine, machine));
                 }
+            }
+        }
+        if seen.what == What::Host && seen.who == Who::Infra {
+            for uid in super::remediation::switched_off(seen) {
+                *self.cycles.entry(uid.to_owned()).or_default() += 1;
             }
         }
         match seen.what {
@@ -324,6 +331,11 @@ impl Memory {
     /// What we have left on a host or a Secret.
     pub(super) fn marks(&self) -> impl Iterator<Item = (What, &String, &BTreeSet<String>)> {
         self.marks.iter().map(|((what, path), marks)| (*what, path, marks)).filter(|(_, _, marks)| !marks.is_empty())
+    }
+
+    /// How often we had a host switched off for the remediation of this uid.
+    pub(super) fn cycles_of(&self, remediation: &str) -> u32 {
+        self.cycles.get(remediation).copied().unwrap_or_default()
     }
 
     pub(super) fn paused_since(&self, cluster: &str) -> Option<Timestamp> {

@@ -15,6 +15,7 @@ mod hosts;
 mod machines;
 mod manners;
 mod memory;
+mod remediation;
 mod rest;
 mod seen;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use manners::{
     i5_no_secret_content, i17_paused_is_quiet, i18_only_our_own, i18_other_kinds, i19_own_namespace, i20_fenced,
     i22_no_busy_loop, i22_no_idle_write, i30_told,
 };
+use remediation::{i27_counted, i27_fenced, i27_node_as_it_was, i27_own_host};
 use rest::{i3_one_data_left, i4_nothing_left, i4_nothing_stuck, i13_conditions_tell_facts, i16_counted};
 
 pub use manners::MARKER;
@@ -83,13 +85,15 @@ fn checks_of(what: What) -> &'static [(&'static str, Check)] {
             i7_exact_consumer,
             i8_one_host,
             i9_claimable,
-            i10_durable_first
+            i10_durable_first,
+            i27_own_host,
+            i27_counted
         ],
         What::Machine => checks![i5_no_secret_content, i11_undone_first, i12_one_provider_id, i13_never_back],
         What::Data => {
             checks![i3_one_index, i3_one_data, i5_no_secret_content, i11_undone_first, i13_never_back]
         }
-        What::Metal3Cluster | What::DataClaim | What::DataTemplate | What::MachineTemplate => {
+        What::Metal3Cluster | What::DataClaim | What::DataTemplate | What::MachineTemplate | What::Remediation => {
             checks![i5_no_secret_content, i11_undone_first, i13_never_back]
         }
         What::Pool => checks![i5_no_secret_content, i11_undone_first, i13_never_back, i15_reservable],
@@ -98,7 +102,9 @@ fn checks_of(what: What) -> &'static [(&'static str, Check)] {
             checks![i2_one_holder, i5_no_secret_content, i11_undone_first, i15_reserved_first]
         }
         What::Secret => checks![i14_rendered_once],
-        What::Node => checks![i5_no_secret_content, i12_one_provider_id],
+        What::Node => {
+            checks![i5_no_secret_content, i12_one_provider_id, i27_fenced, i27_node_as_it_was]
+        }
         What::Event => checks![i5_no_secret_content, i30_told],
         What::Cluster | What::CapiMachine | What::MachineSet => checks![i5_no_secret_content],
         What::Other => checks![i5_no_secret_content, i18_other_kinds],

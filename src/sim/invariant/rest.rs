@@ -58,6 +58,7 @@ pub(super) fn i4_nothing_left(memory: &Memory) -> Vec<String> {
             left.push(format!("{what:?} {path}, which nobody uses, still has {marks:?}"));
         }
     }
+    left.extend(super::remediation::left_behind(memory));
     let owners = [
         (What::DataClaim, "Metal3Machine", What::Machine),
         (What::Data, "Metal3DataClaim", What::DataClaim),
@@ -93,6 +94,7 @@ pub(super) fn i4_nothing_stuck(memory: &Memory) -> Vec<String> {
     for what in [
         What::Machine,
         What::Metal3Cluster,
+        What::Remediation,
         What::Data,
         What::DataClaim,
         What::DataTemplate,
@@ -143,6 +145,7 @@ fn has_reason_to_stay(memory: &Memory, what: What, path: &str, object: &Value) -
             let pool = memory.get(What::Pool, &pool_of(what, object));
             in_use || pool.is_some_and(|pool| is_paused(memory, pool))
         }
+        What::Remediation => false,
         What::Address => lives(What::Claim, "IPClaim"),
         What::CapiAddress => lives(What::CapiClaim, "IPAddressClaim"),
         _ => true,

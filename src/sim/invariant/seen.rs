@@ -26,6 +26,7 @@ pub(super) enum What {
     DataClaim,
     DataTemplate,
     MachineTemplate,
+    Remediation,
     Pool,
     Claim,
     Address,
@@ -43,7 +44,7 @@ pub(super) enum What {
 
 impl What {
     /// All but events and [`Self::Other`].
-    pub(super) const REMEMBERED: [Self; 17] = [
+    pub(super) const REMEMBERED: [Self; 18] = [
         Self::Host,
         Self::Machine,
         Self::Metal3Cluster,
@@ -51,6 +52,7 @@ impl What {
         Self::DataClaim,
         Self::DataTemplate,
         Self::MachineTemplate,
+        Self::Remediation,
         Self::Pool,
         Self::Claim,
         Self::Address,
@@ -73,6 +75,7 @@ impl What {
             Self::DataClaim => "metal3dataclaims.infrastructure.cluster.x-k8s.io",
             Self::DataTemplate => "metal3datatemplates.infrastructure.cluster.x-k8s.io",
             Self::MachineTemplate => "metal3machinetemplates.infrastructure.cluster.x-k8s.io",
+            Self::Remediation => "metal3remediations.infrastructure.cluster.x-k8s.io",
             Self::Pool => "ippools.ipam.metal3.io",
             Self::Claim => "ipclaims.ipam.metal3.io",
             Self::Address => "ipaddresses.ipam.metal3.io",
@@ -99,6 +102,7 @@ impl What {
             (_, INFRA_GROUP, "metal3dataclaims") => Self::DataClaim,
             (_, INFRA_GROUP, "metal3datatemplates") => Self::DataTemplate,
             (_, INFRA_GROUP, "metal3machinetemplates") => Self::MachineTemplate,
+            (_, INFRA_GROUP, "metal3remediations") => Self::Remediation,
             (_, IPAM_GROUP, "ippools") => Self::Pool,
             (_, IPAM_GROUP, "ipclaims") => Self::Claim,
             (_, IPAM_GROUP, "ipaddresses") => Self::Address,

@@ -9,6 +9,7 @@ mod ask;
 mod expect;
 mod machines;
 mod meddlers;
+mod remedies;
 pub mod script;
 mod sets;
 mod stage;
@@ -44,7 +45,8 @@ pub trait Scenario: Send + Sync {
 
 /// Every scenario, in the order in which they are written.
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    let plays = addresses::PLAYS.iter().chain(machines::PLAYS).chain(sets::PLAYS).chain(meddlers::PLAYS);
+    let plays =
+        addresses::PLAYS.iter().chain(machines::PLAYS).chain(sets::PLAYS).chain(meddlers::PLAYS).chain(remedies::PLAYS);
     plays.map(|play| Box::new(play.clone()) as Box<dyn Scenario>).collect()
 }
 

@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,6 +127,24 @@ pub(super) const BUILT_IN: &[BuiltIn] = &[
         selectable: &["spec.unschedulable"],
         form: form::<Node>,
         prepare: prepare_node,
+        ..PLAIN
+    },
+    BuiltIn {
+        kind: "Pod",
+        plural: "pods",
+        short: &["po"],
+        status: true,
+        selectable: &["spec.nodeName", "status.phase"],
+        form: form::<Pod>,
+        ..PLAIN
+    },
+    BuiltIn {
+        group: "storage.k8s.io",
+        kind: "VolumeAttachment",
+        plural: "volumeattachments",
+        namespaced: false,
+        status: true,
+        form: form::<VolumeAttachment>,
         ..PLAIN
     },
     BuiltIn {

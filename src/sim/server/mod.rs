@@ -122,6 +122,8 @@ struct Shared {
     track_on_create: bool,
     seam: RwLock<Arc<dyn Seam>>,
     observers: Mutex<Vec<Observer>>,
+    /// Of the version that it says it has.
+    minor: Mutex<String>,
     /// Wakes the watches of a kind in the order in which they wait: tokio's other channels wake in an order of chance.
     news: Mutex<BTreeMap<Arc<str>, Arc<Notify>>>,
 }
@@ -171,6 +173,7 @@ impl Server {
             track_on_create,
             seam: RwLock::new(Arc::new(Calm)),
             observers: Mutex::default(),
+            minor: Mutex::new("36".to_owned()),
             news: Mutex::default(),
         };
         let server = Self { shared: Arc::new(shared) };
@@ -260,6 +263,11 @@ impl Server {
         }
         self.compact();
         self.restart();
+    }
+
+    /// From now on it says that it is of this minor version.
+    pub fn says_version(&self, minor: &str) {
+        minor.clone_into(&mut self.shared.minor.lock());
     }
 
     /// Ends every watch, as a restart of the server does.

@@ -162,7 +162,9 @@ impl Shared {
                 Err(refusal) => refusal.into(),
             },
             Target::Version => {
-                let version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3", "platform": "sim"});
+                let minor = self.minor.lock().clone();
+                let git = format!("v1.{minor}.3");
+                let version = json!({"major": "1", "minor": minor, "gitVersion": git, "platform": "sim"});
                 Done::json(200, &version)
             }
             Target::Health | Target::Call(_) => Done::text(200, "ok".into()),

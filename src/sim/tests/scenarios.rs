@@ -138,4 +138,10 @@ scenarios! {
     hosts_suffer,
     claims_orphaned,
     moved_to_another_cluster,
+    remediated_out_of_service,
+    remediated_by_deletion,
+    given_up_and_replaced,
+    remediation_deleted_on_the_way,
+    remediation_removed_by_force,
+    labels_follow_the_host,
 }

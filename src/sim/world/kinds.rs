@@ -21,7 +21,7 @@ impl Kind {
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self.plural, "namespaces" | "nodes")
+        !matches!(self.plural, "namespaces" | "nodes" | "volumeattachments")
     }
 
     pub fn resource(self) -> ApiResource {
@@ -52,6 +52,8 @@ const CAPI_IPAM: &str = "ipam.cluster.x-k8s.io/v1beta2";
 pub const NAMESPACE: Kind = Kind::new("v1", "Namespace", "namespaces");
 pub const SECRET: Kind = Kind::new("v1", "Secret", "secrets");
 pub const NODE: Kind = Kind::new("v1", "Node", "nodes");
+pub const POD: Kind = Kind::new("v1", "Pod", "pods");
+pub const VOLUME_ATTACHMENT: Kind = Kind::new("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments");
 pub const EVENT: Kind = Kind::new("v1", "Event", "events");
 pub const HOST: Kind = Kind::new("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts");
 pub const CLUSTER: Kind = Kind::new(CAPI, "Cluster", "clusters");
@@ -64,6 +66,7 @@ pub const BOOTSTRAP: Kind = Kind::new("bootstrap.cluster.x-k8s.io/v1beta2", "Kub
 pub const METAL3_CLUSTER: Kind = Kind::new(INFRA, "Metal3Cluster", "metal3clusters");
 pub const METAL3_MACHINE: Kind = Kind::new(INFRA, "Metal3Machine", "metal3machines");
 pub const METAL3_MACHINE_TEMPLATE: Kind = Kind::new(INFRA, "Metal3MachineTemplate", "metal3machinetemplates");
+pub const REMEDIATION: Kind = Kind::new(INFRA, "Metal3Remediation", "metal3remediations");
 pub const DATA: Kind = Kind::new(INFRA, "Metal3Data", "metal3datas");
 pub const DATA_CLAIM: Kind = Kind::new(INFRA, "Metal3DataClaim", "metal3dataclaims");
 pub const DATA_TEMPLATE: Kind = Kind::new(INFRA, "Metal3DataTemplate", "metal3datatemplates");

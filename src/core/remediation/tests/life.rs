@@ -223,6 +223,27 @@ fn ar_22_the_node_gets_back_what_it_lacks() {
     assert!(!backup::is_stored(&world.remediation));
 }
 
+/// Nobody else would give it back: the machine has been provisioned long since.
+#[test]
+fn a_node_that_was_deleted_is_given_its_identity_again() {
+    for (there, left) in
+        [(None, Some("metal3://ns/h/m3")), (Some(""), Some("metal3://ns/h/m3")), (Some("own"), Some("own"))]
+    {
+        let mut world = with_backup("Waiting", 0);
+        world.host = Some(host());
+        world.metal3_machine.as_mut().unwrap().spec.provider_id = Some("metal3://ns/h/m3".to_owned());
+        world.node = Some(node());
+        world.node.as_mut().unwrap().spec.provider_id = there.map(str::to_owned);
+        world.pass();
+        assert_eq!(world.node.unwrap().spec.provider_id.as_deref(), left);
+        assert_eq!(world.writes.last().map(String::as_str), Some("Release"));
+    }
+    let mut world = World::in_phase("Waiting", Mode::Taint, 0);
+    world.metal3_machine.as_mut().unwrap().spec.provider_id = Some("metal3://ns/h/m3".to_owned());
+    world.pass();
+    assert_eq!(world.writes, ["Release"], "a Node that we did not delete is the machine's business");
+}
+
 #[test]
 fn ar_23_where_we_may_not_look_the_finalizer_goes_all_the_same() {
     let mut world = with_backup("Waiting", 0);

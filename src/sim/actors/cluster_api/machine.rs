@@ -52,7 +52,10 @@ pub(super) fn decide(view: &dyn View, machine: &Value) -> Vec<Act> {
         }
     }
     if let Some(ready) = mirrored(&infra) {
-        wanted["status"]["conditions"] = json!([ready]);
+        // Others say other things of it.
+        let known = machine["status"]["conditions"].as_array();
+        let others = known.into_iter().flatten().filter(|known| known["type"] != ready["type"]).cloned();
+        wanted["status"]["conditions"] = std::iter::once(ready.clone()).chain(others).collect();
     }
     acts.extend(patch(MACHINE, machine, &wanted));
     if let Some(node) = the_node(view, &wanted["spec"]["providerID"]) {

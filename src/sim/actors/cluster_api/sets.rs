@@ -51,6 +51,7 @@ pub(super) fn set(view: &dyn View, object: &Value, chance: u64) -> Vec<Act> {
     if staying.len() < replicas {
         acts.extend(make(view, object, &cluster, chance));
     }
+    acts.extend(staying.iter().filter(|machine| is_given_up(machine)).map(|machine| delete(MACHINE, machine)));
     let mut going = staying.clone();
     going.sort_by_key(|machine| (machine["metadata"]["annotations"][DELETE_FIRST].is_null(), name(machine).to_owned()));
     acts.extend(going.iter().take(staying.len().saturating_sub(replicas)).map(|machine| delete(MACHINE, machine)));
@@ -158,6 +159,15 @@ fn set_label(object: &mut Value, cluster: &str) {
 
 pub(super) fn count(replicas: &Value) -> usize {
     replicas.as_u64().and_then(|replicas| usize::try_from(replicas).ok()).unwrap_or_default()
+}
+
+/// Not well, and handed over by who tried to make it so (K-88).
+fn is_given_up(machine: &Value) -> bool {
+    let no = |kind: &str| {
+        let mut conditions = machine["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == kind && condition["status"] == "False")
+    };
+    no("HealthCheckSucceeded") && no("OwnerRemediated")
 }
 
 pub(super) fn runs(machine: &Value) -> bool {

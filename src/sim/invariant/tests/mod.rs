@@ -6,6 +6,7 @@ mod finalizers;
 mod hosts;
 mod machines;
 mod manners;
+mod remediation;
 mod rest;
 
 use capm3_api::names::{annotation, finalizer};
