@@ -52,7 +52,7 @@ fn rh_1_a_terminal_phase_keeps_no_host_off() {
     }
 }
 
-/// "AR-70": what nobody can be found for does not stay for ever, and lets its host on.
+/// AR-70: what nobody can be found for does not stay for ever, and lets its host on.
 #[test]
 fn rh_1_deleted_without_a_machine_it_goes() {
     let broken: [fn(&mut World); 3] = [
@@ -88,7 +88,7 @@ fn rh_1_deleted_in_a_terminal_phase_it_goes() {
     }
 }
 
-/// "AR-71"
+/// AR-71
 #[test]
 fn rh_2_deleted_before_the_host_was_asked_to_go_off_it_leaves_it_alone() {
     for phase in ["", "Running"] {
@@ -150,7 +150,7 @@ fn deleted_it_goes_when_its_time_is_over() {
     );
 }
 
-/// "AR-72"
+/// AR-72
 #[test]
 fn rh_3_failed_leaves_nothing_behind() {
     let mut world = World::kept_off("Running", Mode::Taint, 0);
@@ -168,7 +168,7 @@ fn rh_3_failed_leaves_nothing_behind() {
     assert_eq!((world.pass(), world.phase()), (Next::Done, "Failed"));
 }
 
-/// "AR-73"
+/// AR-73
 #[test]
 fn rh_4_the_host_goes_off_and_on_without_the_workload_cluster() {
     let mut world = World::in_phase("Running", Mode::Taint, 0);
@@ -211,7 +211,7 @@ fn rh_4_a_control_plane_does_not_wait_for_itself() {
     assert_eq!((world.pass(), world.phase()), (secs(30), "Running"), "a worker stays off until its time is over");
 }
 
-/// "AR-74"
+/// AR-74
 #[test]
 fn rh_5_a_machine_that_never_had_a_node_is_remediated_too() {
     let mut world = World::kept_off("Running", Mode::Taint, 0);
@@ -225,7 +225,7 @@ fn rh_5_a_machine_that_never_had_a_node_is_remediated_too() {
     assert!(world.asked.iter().all(|question| *question == Question::Live));
 }
 
-/// "AR-75": off and on alike; draining and a Node that does not go too.
+/// AR-75: off and on alike; draining and a Node that does not go too.
 #[test]
 fn rh_6_no_wait_is_without_an_end() {
     let waits: [fn(&mut World); 4] = [
@@ -259,7 +259,7 @@ fn rh_6_no_wait_is_without_an_end() {
     assert_eq!((world.phase(), retries(&world.remediation)), ("Waiting", 1));
 }
 
-/// "AR-76"
+/// AR-76
 #[test]
 fn rh_7_whoever_is_paused_is_left_alone() {
     for phase in ["", "Running", "Waiting", "Failed"] {
@@ -274,7 +274,7 @@ fn rh_7_whoever_is_paused_is_left_alone() {
     }
 }
 
-/// "AR-77"
+/// AR-77
 #[test]
 fn rh_8_a_limit_that_was_lowered_ends_it() {
     let mut world = World::in_phase("Waiting", Mode::Delete, 601);
@@ -284,7 +284,7 @@ fn rh_8_a_limit_that_was_lowered_ends_it() {
     assert_eq!(world.phase(), "Deleting machine");
 }
 
-/// "AR-80"
+/// AR-80
 #[test]
 fn rh_11_what_could_not_be_given_back_is_kept() {
     let mut world = World::in_phase("Waiting", Mode::Delete, 0);
@@ -299,7 +299,7 @@ fn rh_11_what_could_not_be_given_back_is_kept() {
     assert_eq!(world.writes, ["Restore", "Release"]);
 }
 
-/// "AR-82"
+/// AR-82
 #[test]
 fn rh_13_a_host_that_cannot_be_switched_off_is_refused() {
     let mut world = World::new(Mode::Taint);

@@ -307,7 +307,7 @@ fn ar_48_an_attached_volume_is_waited_for() {
     assert!(Left::on("n", &[tolerant], &[attached("other")]).is_drained());
 }
 
-/// "AR-79"
+/// AR-79
 #[test]
 fn rh_10_pods_that_the_taint_evicts_are_waited_for() {
     let key = "node.kubernetes.io/out-of-service";
@@ -343,7 +343,7 @@ fn rh_10_pods_that_the_taint_evicts_are_waited_for() {
     );
 }
 
-/// "AR-78"
+/// AR-78
 #[test]
 fn rh_9_the_version_decides_the_mode() {
     let table = [
@@ -387,7 +387,7 @@ fn condition(kind: &str, status: &str, reason: &str) -> Condition {
     }
 }
 
-/// "AR-81"
+/// AR-81
 #[test]
 fn rh_12_the_hand_over_is_written_in_both_dialects() {
     let now = Timestamp::from_second(START).unwrap();
