@@ -6,13 +6,15 @@ use std::time::Duration;
 use capm3_api::names::{annotation, label, out_of_service};
 use serde_json::{Value, json};
 
-use super::ask::{self, BOUND, CLUSTER_NAME, a_while, deployment, gone, machine_template, metal3, runs, shows, until};
+use super::ask::{
+    self, BOUND, CLUSTER_NAME, a_while, add_host, deployment, gone, machine_template, metal3, runs, shows, until,
+};
 use super::expect::{Found, all, are_running, condition, holds, hosts_of, name};
 use super::{Play, Stage, nothing};
 use crate::actors::Actor;
 use crate::host::FAIL;
 use crate::world::kinds::*;
-use crate::world::{Hand, Provider, Stuck, World};
+use crate::world::{Hand, Provider, SITE, Stuck, World};
 
 const ILL: Play = Play {
     name: "",
@@ -204,13 +206,18 @@ async fn by_force(world: &World) -> Result<(), Stuck> {
     world.remote_hand().patch(NODE, "m1", json!({"spec": {"taints": null}})).await
 }
 
-/// Set on the host, taken off the Node, changed on the host, and taken off the host.
+/// Set on the host, taken off the Node, changed on the host, and taken off the host. Beside it a host of somebody else whose consumer is a
+/// machine by its kind and name alone (U15): nothing of it comes to the Node.
 async fn labels(world: &World) -> Result<(), Stuck> {
     let (hand, remote) = (world.hand(), world.remote_hand());
     machine(world).await?;
     let prefixes =
         json!({"metadata": {"annotations": {annotation::LABEL_SYNC_PREFIXES: "site.example, other.example"}}});
     hand.patch(METAL3_CLUSTER, CLUSTER_NAME, prefixes).await?;
+    add_host(&hand, "host-1").await?;
+    let foreign = json!({"apiVersion": "metal3.io/v1alpha1", "kind": "Metal3Machine", "namespace": SITE, "name": "m1"});
+    let labels = json!({"site.example/theirs": "x"});
+    hand.patch(HOST, "host-1", json!({"metadata": {"labels": labels}, "spec": {"consumerRef": foreign}})).await?;
     let label = |key: &str, value: Value| json!({"metadata": {"labels": {key: value}}});
     let on_node = |value: Value| {
         let remote = remote.clone();
@@ -230,7 +237,9 @@ async fn labels(world: &World) -> Result<(), Stuck> {
         let left = node(world)["metadata"]["labels"]["other.example/nobodys"].is_string();
         holds(!left, || "a label under a prefix that the host does not have".into())
     })
-    .await
+    .await?;
+    hand.delete(HOST, "host-1").await?;
+    gone(&hand, HOST, "host-1").await
 }
 
 fn labelled(world: &World) -> Found {

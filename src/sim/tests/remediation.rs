@@ -36,6 +36,12 @@ fn site() -> &'static Snapshot {
     BUILT.get_or_init(|| blocking(Stage::Site.build()).unwrap())
 }
 
+/// The stage comes from a runtime of its own.
+fn at_site<T>(future: impl Future<Output = T>) -> T {
+    site();
+    blocking(future)
+}
+
 /// A cluster in which Machine `m1` runs on `host-0` as Node `m1`.
 struct Ward {
     world: World,
@@ -135,7 +141,7 @@ fn volume() -> Value {
 
 #[test]
 fn ar_1_what_does_not_exist_is_no_error() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(1).await;
         let metadata = json!({"name": "m1", "ownerReferences": ward.owner()});
         ward.hand.create(REMEDIATION, json!({"metadata": metadata, "spec": {}})).await.unwrap();
@@ -158,7 +164,7 @@ fn ar_1_what_does_not_exist_is_no_error() {
 /// The cluster is that of the Machine's label; what it takes is read, updated and deleted there.
 #[test]
 fn ar_46_the_node_is_read_updated_and_deleted_in_the_machines_cluster() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open_old(2).await;
         let label = json!({"metadata": {"labels": {"kept": "yes"}}});
         ward.remote.patch(NODE, "m1", label).await.unwrap();
@@ -189,7 +195,7 @@ fn ar_46_the_node_is_read_updated_and_deleted_in_the_machines_cluster() {
 
 #[test]
 fn ar_49_a_kubeconfig_that_is_there_wrong_or_missing() {
-    blocking(async {
+    at_site(async {
         let world = World::begin(site(), Settings::default());
         let hand = world.hand();
         let valid = hand.get(SECRET, "prod-kubeconfig")["data"]["value"].clone();
@@ -225,7 +231,7 @@ fn ar_49_a_kubeconfig_that_is_there_wrong_or_missing() {
 /// a kubeconfig that may not look at Nodes.
 #[test]
 fn where_we_may_not_look_the_host_is_cycled_all_the_same() {
-    blocking(async {
+    at_site(async {
         let world = World::begin(site(), Settings::default());
         let nobody = User { name: "nobody".into(), groups: Vec::new(), ..User::admin() };
         let workload = world.workload.clone();
@@ -250,7 +256,7 @@ fn k_82_requests_of_every_served_version_are_taken_up() {
         ("v1beta1", json!({"type": "Reboot", "retryLimit": 1, "timeout": "300s"})),
         ("v1beta2", json!({"type": "Reboot", "retryLimit": 1, "timeoutSeconds": 300})),
     ] {
-        blocking(async {
+        at_site(async {
             let ward = Ward::open(3).await;
             let api_version: &'static str = Box::leak(format!("{}/{version}", REMEDIATION.group()).into_boxed_str());
             let template =
@@ -279,7 +285,7 @@ fn k_82_requests_of_every_served_version_are_taken_up() {
 /// One that waits keeps no other waiting.
 #[test]
 fn k_86_requests_come_one_after_the_other() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(4).await;
         ward.remote.create(VOLUME_ATTACHMENT, volume()).await.unwrap();
         ward.remediate(600).await;
@@ -315,7 +321,7 @@ fn k_87_whenever_it_is_deleted_everything_is_put_back_in_time() {
     const LIMIT: Duration = Duration::from_secs(120);
     for (seed, millis) in (0_u64..).zip([0, 300, 1000, 2000, 3000, 4000, 5000, 6000, 8000, 12_000, 60_000]) {
         for old in [false, true] {
-            blocking(async {
+            at_site(async {
                 let ward = if old { Ward::open_old(seed).await } else { Ward::open(seed).await };
                 ward.remote.patch(NODE, "m1", json!({"metadata": {"labels": {"kept": "yes"}}})).await.unwrap();
                 ward.remote.create(VOLUME_ATTACHMENT, volume()).await.unwrap();
@@ -340,7 +346,7 @@ fn k_87_whenever_it_is_deleted_everything_is_put_back_in_time() {
 
 #[test]
 fn k_88_a_machine_is_given_up_in_the_words_that_its_owner_reads() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(6).await;
         ward.remediate(100).await;
         let failing = json!({"metadata": {"annotations": {capm3_sim::host::FAIL: "power: no answer"}}});
@@ -366,7 +372,7 @@ fn k_88_a_machine_is_given_up_in_the_words_that_its_owner_reads() {
 /// Made by hand, under any name and without labels.
 #[test]
 fn k_90_one_made_by_hand_is_like_any_other() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(7).await;
         let metadata = json!({"name": "by-hand", "ownerReferences": ward.owner()});
         let strategy = json!({"type": "Reboot", "retryLimit": 1, "timeoutSeconds": 300});
@@ -384,7 +390,7 @@ fn k_90_one_made_by_hand_is_like_any_other() {
 /// Paused in the middle, it stands still; resumed, it goes on.
 #[test]
 fn a_paused_cluster_is_left_as_it_is() {
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(8).await;
         ward.remote.create(VOLUME_ATTACHMENT, volume()).await.unwrap();
         ward.remediate(600).await;
@@ -408,7 +414,7 @@ fn what_a_remediation_and_a_label_cost() {
     const RACE: usize = 3;
     /// The label alone.
     const LABEL_MAX: usize = 1;
-    blocking(async {
+    at_site(async {
         let ward = Ward::open(9).await;
         sleep(Duration::from_secs(60)).await;
         let before = ward.now();
