@@ -184,7 +184,7 @@ pub fn hosts_of<'a, M: AsRef<Metal3Machine>>(
 
 /// The next step. Total and deterministic.
 pub fn decide(o: &Observed<'_>) -> Step {
-    judge(o).unwrap_or_else(|next| Step::Rest(next))
+    judge(o).unwrap_or_else(Step::Rest)
 }
 
 fn judge(o: &Observed<'_>) -> Result<Step, Next> {

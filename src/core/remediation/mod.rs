@@ -427,14 +427,13 @@ fn leave(o: &Observed<'_>) -> Step {
         None => Step::Ask(Question::Node),
         Some(Fact::Unreachable(_)) => o.wait_at_most(UNREACHABLE, forsake),
         Some(Fact::There(node)) => mend(o, target, node).unwrap_or_else(|| o.release(backup::dropped(o.remediation))),
-        Some(Fact::Forbidden) => o.release(None),
         // Its labels and annotations are kept for it, until its time is over or the machine goes as well.
         Some(Fact::Absent)
             if backup::is_stored(o.remediation) && target.machine.metadata.deletion_timestamp.is_none() =>
         {
             o.wait_or(forsake)
         }
-        Some(Fact::Absent) => o.release(None),
+        Some(Fact::Absent | Fact::Forbidden) => o.release(None),
     }
 }
 

@@ -86,9 +86,7 @@ pub(super) fn i27_fenced(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
 
 /// What is written on a Node is what its host says, or what was stored of the Node before and is missing now.
 pub(super) fn i27_node_as_it_was(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
-    if seen.new.is_none() {
-        return None;
-    }
+    seen.new?;
     let parts = [("labels", annotation::NODE_LABELS_BACKUP), ("annotations", annotation::NODE_ANNOTATIONS_BACKUP)];
     parts.into_iter().find_map(|(part, backup)| {
         let map = |object: &'_ Value| object["metadata"][part].as_object().cloned().unwrap_or_default();

@@ -180,11 +180,9 @@ fn ar_46_the_node_is_read_updated_and_deleted_in_the_machines_cluster() {
 
         // Of a Machine whose cluster is not there nothing is known: its host goes off, its Node is let be.
         let ward = Ward::open_old(2).await;
-        let elsewhere = json!({"metadata": {"labels": {"cluster.x-k8s.io/cluster-name": "other"}}});
-        ward.hand
-            .patch(CLUSTER, "prod", json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": ""}}}))
-            .await
-            .unwrap();
+        let paused = json!({"cluster.x-k8s.io/paused": ""}); // else Cluster API puts the label right
+        let labels = json!({"cluster.x-k8s.io/cluster-name": "other"});
+        let elsewhere = json!({"metadata": {"labels": labels, "annotations": paused}});
         ward.hand.patch(MACHINE, "m1", elsewhere).await.unwrap();
         ward.remediate(600).await;
         ward.until(HOST, "host-0", "off", |host| host["status"]["poweredOn"] == false).await;
@@ -378,8 +376,10 @@ fn k_90_one_made_by_hand_is_like_any_other() {
         let strategy = json!({"type": "Reboot", "retryLimit": 1, "timeoutSeconds": 300});
         let body = json!({"metadata": metadata, "spec": {"strategy": strategy}});
         ward.hand.create(REMEDIATION, body).await.unwrap();
-        ward.until(HOST, "host-0", "off", |host| host["status"]["poweredOn"] == false).await;
+        let before = ward.now();
         ward.until(REMEDIATION, "by-hand", "everything is back", is_back).await;
+        let switched = ward.requests(before).iter().filter(|line| line.contains(" patch baremetalhosts ")).count();
+        assert_eq!(switched, 2, "off and on");
         ward.hand.delete(REMEDIATION, "by-hand").await.unwrap();
         ward.until(REMEDIATION, "by-hand", "its end", Value::is_null).await;
         let host = ward.host();

@@ -365,7 +365,7 @@ fn rh_9_the_version_decides_the_mode() {
 fn r_57_other_taints_stay_and_every_one_of_ours_goes() {
     let ours = |value: &str| json!({ "key": out_key(), "value": value, "effect": "NoExecute" });
     let same_key = json!({ "key": out_key(), "effect": "NoSchedule" });
-    let mut node: Node = patched(&node(), &json!({ "spec": { "taints": [ours("a"), same_key.clone(), ours("b")] } }));
+    let mut node: Node = patched(&node(), &json!({ "spec": { "taints": [ours("a"), same_key, ours("b")] } }));
     assert!(is_tainted(&node));
     node = patched(&node, &untaint(&node).unwrap());
     assert_eq!(serde_json::to_value(&node.spec.taints).unwrap(), json!([same_key]));
