@@ -1,12 +1,7 @@
 //! Machines that are not well and labels of Nodes, with the real controllers against two clusters in the process: what others rely on, and what it
 //! costs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "helpers of tests fail the test and say why"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test and say why")]
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
