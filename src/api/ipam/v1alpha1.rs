@@ -102,9 +102,12 @@ pub struct IPPoolStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct IPAddressCounts {
-    /// Neither held, nor set aside, nor a gateway.
+    /// Those that a claim without wishes can still get.
     #[schemars(schema_with = "schema::count")]
     pub free: i64,
+    /// Held by nobody and kept from who has no claim to them: pre-allocations and gateways.
+    #[schemars(schema_with = "schema::count")]
+    pub reserved: i64,
     /// In all ranges together.
     #[schemars(schema_with = "schema::count")]
     pub total: i64,

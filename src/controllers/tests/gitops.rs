@@ -180,7 +180,7 @@ async fn nothing_is_current_too_early_and_all_is_in_the_end() {
     let told = |name: &str| history.last().into_iter().find(|(found, _)| found == name).unwrap().1["status"].clone();
     let capacity = json!({ "capacity": { "cpu": "16", "memory": "65536Mi" }, "nodeInfo": { "architecture": "amd64" } });
     assert_eq!(told("Metal3MachineTemplate workers"), capacity);
-    assert_eq!(told("IPPool pool")["ipAddresses"], json!({ "free": 9, "total": 10, "used": 1 }));
+    assert_eq!(told("IPPool pool")["ipAddresses"], json!({ "free": 9, "reserved": 0, "total": 10, "used": 1 }));
 
     // Another wish: not done until somebody has looked, and the look costs one write each.
     site.requests.take();
@@ -277,7 +277,8 @@ async fn who_waits_says_for_what() {
     patch(&site, "IPPool", "small", json!({ "spec": { "pools": range } })).await;
     history
         .until("it is counted anew", |name, object| {
-            name != "IPPool small" || object["status"]["ipAddresses"] == json!({ "free": 0, "total": 2, "used": 2 })
+            name != "IPPool small"
+                || object["status"]["ipAddresses"] == json!({ "free": 0, "reserved": 0, "total": 2, "used": 2 })
         })
         .await;
     history

@@ -194,7 +194,7 @@ fn table(offer: &Offer) -> Table {
 
 fn take_each(offer: &Offer, mut table: Table, asked: impl Fn(u32) -> Option<String>) -> Table {
     for n in USED..USED + ASKED {
-        let grant = allocate(offer, &table, &key(n), asked(n).as_deref(), u64::from(n)).unwrap();
+        let grant = allocate(offer, &mut table, &key(n), asked(n).as_deref(), u64::from(n)).unwrap();
         table.take(grant.address, &key(n));
     }
     assert_eq!(table.len(), (USED + ASKED) as usize);

@@ -153,35 +153,37 @@ mod tests {
         Interval::of(Bounds { start: start.as_deref(), end: end.as_deref(), subnet: subnet.as_deref() })
     }
 
-    #[track_caller]
-    fn nth(start: &str, end: &str, subnet: &str, index: u128, expected: Option<&str>) {
-        let found = range(start, end, subnet).and_then(|range| range.nth(index)).map(|address| address.to_string());
-        assert_eq!(found.as_deref(), expected);
+    fn at(start: &str, end: &str, subnet: &str, index: u128) -> Option<String> {
+        range(start, end, subnet)?.nth(index).map(|address| address.to_string())
     }
 
-    #[track_caller]
-    fn size(start: &str, end: &str, subnet: &str, expected: Option<u64>) {
-        assert_eq!(range(start, end, subnet).and_then(|range| range.size()), expected);
+    fn size(start: &str, end: &str, subnet: &str) -> Option<u64> {
+        range(start, end, subnet)?.size()
     }
+
+    const LAST: &str = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 
     #[test]
-    fn ti_1_to_12_positions_in_a_range() {
-        nth("", "", "", 1, None);
-        nth("192.168.0.10", "", "", 1, Some("192.168.0.11"));
-        nth("192.168.0.10", "192.168.0.100", "", 1, Some("192.168.0.11"));
-        nth("192.168.0.10", "192.168.0.100", "", 100, None);
-        nth("192.168.0.10", "", "192.168.0.0/24", 1, Some("192.168.0.11"));
-        nth("192.168.0.10", "", "192.168.0.0/24", 250, None);
-        nth("", "", "192.168.0.10/24", 1, Some("192.168.0.12"));
-        nth("", "", "192.168.0.10/24", 250, None);
-        for (index, expected) in
-            [(0, Some("192.168.0.1")), (1, Some("192.168.0.2")), (2, Some("192.168.0.3")), (3, None)]
-        {
-            nth("", "", "192.168.0.0/30", index, expected);
+    fn i_32_positions_in_a_range() {
+        for (row, start, end, subnet, index, expected) in [
+            ("TI-1", "", "", "", 1, None),
+            ("TI-2", "192.168.0.10", "", "", 1, Some("192.168.0.11")),
+            ("TI-3", "192.168.0.10", "192.168.0.100", "", 1, Some("192.168.0.11")),
+            ("TI-4", "192.168.0.10", "192.168.0.100", "", 100, None),
+            ("TI-5", "192.168.0.10", "", "192.168.0.0/24", 1, Some("192.168.0.11")),
+            ("TI-6", "192.168.0.10", "", "192.168.0.0/24", 250, None),
+            ("TI-7", "", "", "192.168.0.10/24", 1, Some("192.168.0.12")),
+            ("TI-8", "", "", "192.168.0.10/24", 250, None),
+            ("TI-10", "", "", "192.168.0.0/30", 0, Some("192.168.0.1")),
+            ("TI-10", "", "", "192.168.0.0/30", 1, Some("192.168.0.2")),
+            ("TI-10", "", "", "192.168.0.0/30", 2, Some("192.168.0.3")),
+            ("TI-10", "", "", "192.168.0.0/30", 3, None),
+            ("TI-11", "", "", "2001:db8::/64", 0, Some("2001:db8::1")),
+            ("TI-11", "", "", "2001:db8::/64", 65535, Some("2001:db8::1:0")),
+            ("TI-12", "2001:db8::1", "2001:db8::a", "", 4, Some("2001:db8::5")),
+        ] {
+            assert_eq!(at(start, end, subnet, index).as_deref(), expected, "{row}");
         }
-        nth("", "", "2001:db8::/64", 0, Some("2001:db8::1"));
-        nth("", "", "2001:db8::/64", 65535, Some("2001:db8::1:0"));
-        nth("2001:db8::1", "2001:db8::a", "", 4, Some("2001:db8::5"));
     }
 
     #[test]
@@ -192,77 +194,81 @@ mod tests {
     }
 
     #[test]
-    fn ti_13_to_17_offsets_in_ipv4_end_with_the_family() {
-        nth("192.168.0.10", "192.168.0.200", "", 10, Some("192.168.0.20"));
-        nth("192.168.0.10", "", "", 1000, Some("192.168.3.242"));
-        nth("192.168.0.10", "192.168.0.200", "", 1000, None);
-        nth("255.255.255.250", "", "", 10, None);
-        nth("255.255.255.255", "", "", 1, None);
-        nth("255.255.255.0", "", "", 256, None);
-        nth("255.255.255.254", "", "", 1, Some("255.255.255.255"));
-        nth("0.0.0.0", "", "", 1, Some("0.0.0.1"));
-        nth("10.0.0.1", "", "", 0, Some("10.0.0.1"));
-    }
-
-    #[test]
-    fn ti_18_to_24_offsets_in_ipv6() {
-        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
-        nth("2001::10", "2001::fff0", "", 10, Some("2001::1a"));
-        nth("2001::10", "", "", 10000, Some("2001::2720"));
-        nth("2001::10", "2001::f0", "", 10000, None);
-        nth("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0", "", "", 100, None);
-        nth(last, "", "", 1, None);
-        nth("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "", "", 1, Some(last));
-        nth("::", "", "", 1, Some("::1"));
-        nth("fe80::1", "", "", 0, Some("fe80::1"));
-        nth("2001:db8::1", "", "", 255, Some("2001:db8::100"));
-        nth("2001:db8::ffff:ffff", "", "", 1, Some("2001:db8::1:0:0"));
-        nth("2001:db8::1", "2001:db8::ff", "", 10, Some("2001:db8::b"));
-        nth("2001:db8::1", "2001:db8::ff", "", 1000, None);
-    }
-
-    #[test]
-    fn ti_25_to_30_sizes() {
-        size("", "", "", None);
-        size("192.168.0.10", "", "", None);
-        size("", "192.168.0.10", "", None);
-        size("192.168.0.10", "192.168.0.20", "", Some(11));
-        size("192.168.0.10", "192.168.0.10", "", Some(1));
-        size("192.168.0.20", "192.168.0.10", "", None);
-        size("192.168.0.10", "", "192.168.0.0/24", Some(246));
-        size("", "", "192.168.0.0/24", Some(255));
-        // HI-16: the size is that of the addresses handed out, which begin after the host address as written.
-        size("", "", "192.168.0.10/24", Some(245));
-        for (start, end, subnet) in [("x", "", "10.0.0.0/8"), ("10.0.0.1", "x", ""), ("10.0.0.1", "", "x")] {
-            size(start, end, subnet, None);
-        }
-        size("", "", "2001:db8::/32", None);
-        nth("", "", "2001:db8::/32", 0, Some("2001:db8::1"));
-    }
-
-    #[test]
-    fn ti_31_to_35_names() {
-        for (prefix, address, expected) in [
-            ("abcpref", "192.168.0.15", "abcpref-192-168-0-15"),
-            ("p6", "2001:db8::5", "p6-2001-db8--5"),
-            ("p6", "2001:db8::", "p6-2001-db8"),
-            ("p6", "::1", "p6---1"),
-            ("pool-", "10.0.0.1", "pool--10-0-0-1"),
+    fn i_32_offsets_end_with_the_family() {
+        for (row, start, end, offset, expected) in [
+            ("TI-13", "192.168.0.10", "192.168.0.200", 10, Some("192.168.0.20")),
+            ("TI-14", "192.168.0.10", "", 1000, Some("192.168.3.242")),
+            ("TI-15", "192.168.0.10", "192.168.0.200", 1000, None),
+            ("TI-16", "255.255.255.250", "", 10, None),
+            ("TI-16", "255.255.255.255", "", 1, None),
+            ("TI-16", "255.255.255.0", "", 256, None),
+            ("TI-17", "255.255.255.254", "", 1, Some("255.255.255.255")),
+            ("TI-17", "0.0.0.0", "", 1, Some("0.0.0.1")),
+            ("TI-17", "10.0.0.1", "", 0, Some("10.0.0.1")),
+            ("TI-18", "2001::10", "2001::fff0", 10, Some("2001::1a")),
+            ("TI-19", "2001::10", "", 10000, Some("2001::2720")),
+            ("TI-20", "2001::10", "2001::f0", 10000, None),
+            ("TI-21", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0", "", 100, None),
+            ("TI-21", LAST, "", 1, None),
+            ("TI-22", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "", 1, Some(LAST)),
+            ("TI-22", "::", "", 1, Some("::1")),
+            ("TI-22", "fe80::1", "", 0, Some("fe80::1")),
+            ("TI-23", "2001:db8::1", "", 255, Some("2001:db8::100")),
+            ("TI-23", "2001:db8::ffff:ffff", "", 1, Some("2001:db8::1:0:0")),
+            ("TI-24", "2001:db8::1", "2001:db8::ff", 10, Some("2001:db8::b")),
+            ("TI-24", "2001:db8::1", "2001:db8::ff", 1000, None),
         ] {
-            assert_eq!(object_name(prefix, address.parse().unwrap()), expected);
+            assert_eq!(at(start, end, "", offset).as_deref(), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn i_34_sizes() {
+        for (row, start, end, subnet, expected) in [
+            ("TI-25", "", "", "", None),
+            ("TI-25", "192.168.0.10", "", "", None),
+            ("TI-25", "", "192.168.0.10", "", None),
+            ("TI-26", "192.168.0.10", "192.168.0.20", "", Some(11)),
+            ("TI-26", "192.168.0.10", "192.168.0.10", "", Some(1)),
+            ("TI-26", "192.168.0.20", "192.168.0.10", "", None),
+            ("TI-27", "192.168.0.10", "", "192.168.0.0/24", Some(246)),
+            ("TI-28", "", "", "192.168.0.0/24", Some(255)),
+            // HI-16: the size is that of the addresses handed out, which begin after the host address as written.
+            ("TI-28", "", "", "192.168.0.10/24", Some(245)),
+            ("TI-29", "x", "", "10.0.0.0/8", None),
+            ("TI-29", "10.0.0.1", "x", "", None),
+            ("TI-29", "10.0.0.1", "", "x", None),
+            ("TI-30", "", "", "2001:db8::/32", None),
+        ] {
+            assert_eq!(size(start, end, subnet), expected, "{row}");
+        }
+        let too_large = at("", "", "2001:db8::/32", 0);
+        assert_eq!(too_large.as_deref(), Some("2001:db8::1"), "TI-30: counted or not, it is served in order");
+    }
+
+    #[test]
+    fn i_27_names() {
+        for (row, prefix, address, expected) in [
+            ("TI-31", "abcpref", "192.168.0.15", "abcpref-192-168-0-15"),
+            ("TI-32", "p6", "2001:db8::5", "p6-2001-db8--5"),
+            ("TI-33", "p6", "2001:db8::", "p6-2001-db8"),
+            ("TI-34", "p6", "::1", "p6---1"),
+            ("TI-35", "pool-", "10.0.0.1", "pool--10-0-0-1"),
+        ] {
+            assert_eq!(object_name(prefix, address.parse().unwrap()), expected, "{row}");
         }
     }
 
     #[test]
     fn i_33_a_mapped_start_is_ipv4() {
-        nth("::ffff:c0a8:1", "", "", 1, Some("192.168.0.2"));
+        assert_eq!(at("::ffff:c0a8:1", "", "", 1).as_deref(), Some("192.168.0.2"));
         assert_eq!("2001:DB8:0:0:1:0:0:1".parse::<Address>().unwrap().to_string(), "2001:db8::1:0:0:1");
     }
 
     #[test]
     fn hi_15_end_counts_with_a_subnet_too() {
-        size("", "192.168.0.2", "192.168.0.0/24", Some(2));
-        nth("", "192.168.0.2", "192.168.0.0/24", 2, None);
+        assert_eq!(size("", "192.168.0.2", "192.168.0.0/24"), Some(2));
+        assert_eq!(at("", "192.168.0.2", "192.168.0.0/24", 2), None);
     }
 
     #[test]
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn i_32_the_start_may_be_the_first_address_of_the_subnet_and_none_before() {
-        nth("10.0.1.0", "", "10.0.1.0/24", 0, Some("10.0.1.0"));
-        nth("10.0.0.255", "", "10.0.1.0/24", 0, None);
+        assert_eq!(at("10.0.1.0", "", "10.0.1.0/24", 0).as_deref(), Some("10.0.1.0"));
+        assert_eq!(at("10.0.0.255", "", "10.0.1.0/24", 0), None);
     }
 }

@@ -5,7 +5,8 @@
 //! they are what another process, or this one before a crash, is about to create.
 //!
 //! Taken addresses are kept as closed intervals that never touch: the lowest free address from any point is one look-up, and a
-//! pool filled from empty costs O(n log n) (I-46, I-47).
+//! pool filled from empty costs O(n log n) (I-46, I-47). They are kept for each kind, because the name of an address object can be
+//! taken in one and free in the other; an address that was found to have no name left is not looked at again.
 //!
 //! Rules: spec/ipam.md I-22, I-46, with hazards HI-2, HI-3, HI-5, HI-10 and HI-12 adopted.
 
@@ -35,13 +36,17 @@ pub struct ClaimKey {
 #[derive(Debug, Default)]
 pub struct Table {
     name_prefix: String,
-    /// First to last of each run of addresses that must not be chosen.
-    taken: BTreeMap<Address, Address>,
+    /// What must not be chosen for claims of each kind.
+    taken: [Runs; 2],
     holders: BTreeMap<Address, ClaimKey>,
     held: BTreeMap<ClaimKey, Address>,
     /// Names of address objects in the namespace, whichever pool they are of.
     names: BTreeSet<(Kind, String)>,
 }
+
+/// Addresses as first to last of each run of them. Runs never touch.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Runs(BTreeMap<Address, Address>);
 
 /// Suffix under which `status.indexes` shows a Cluster API claim whose plain name an IPClaim has (HI-5).
 const CLASH: &str = " (IPAddressClaim)";
@@ -62,14 +67,7 @@ impl Table {
 
     /// Nobody may choose it, for a reason other than a holder: the pool keeps it for a name, or it is on its way back.
     pub fn block(&mut self, address: Address) {
-        if self.is_taken(address) {
-            return;
-        }
-        let after = address.plus(1).and_then(|next| self.taken.remove(&next));
-        let last = after.unwrap_or(address);
-        let before = self.taken.range(..address).next_back().filter(|(_, end)| end.plus(1) == Some(address));
-        let first = before.map_or(address, |(first, _)| *first);
-        self.taken.insert(first, last);
+        self.taken.iter_mut().for_each(|runs| runs.add(address));
     }
 
     /// An address object of this name stands in the namespace already, of another pool or by folding (HI-12).
@@ -77,15 +75,18 @@ impl Table {
         self.names.insert((kind, name.to_owned()));
     }
 
-    pub fn is_taken(&self, address: Address) -> bool {
-        self.taken.range(..=address).next_back().is_some_and(|(_, last)| *last >= address)
+    pub fn is_taken(&self, kind: Kind, address: Address) -> bool {
+        self.taken[kind as usize].holds(address)
     }
 
-    /// The lowest address from `at` on that is not taken, in the same family.
-    pub fn free_from(&self, at: Address) -> Option<Address> {
-        match self.taken.range(..=at).next_back() {
-            Some((_, last)) if *last >= at => last.plus(1),
-            _ => Some(at),
+    /// The lowest address from `at` on that a claim of this kind can have, in the same family.
+    pub fn free_from(&mut self, kind: Kind, mut at: Address) -> Option<Address> {
+        loop {
+            at = self.taken[kind as usize].free_from(at)?;
+            if !self.name_is_taken(kind, at) {
+                return Some(at);
+            }
+            self.taken[kind as usize].add(at);
         }
     }
 
@@ -95,6 +96,7 @@ impl Table {
     }
 
     pub fn name_is_taken(&self, kind: Kind, address: Address) -> bool {
+        effort::note();
         self.names.contains(&(kind, object_name(&self.name_prefix, address)))
     }
 
@@ -126,6 +128,32 @@ impl Table {
     }
 }
 
+impl Runs {
+    fn add(&mut self, address: Address) {
+        if self.holds(address) {
+            return;
+        }
+        let after = address.plus(1).and_then(|next| self.0.remove(&next));
+        let last = after.unwrap_or(address);
+        let before = self.0.range(..address).next_back().filter(|(_, end)| end.plus(1) == Some(address));
+        let first = before.map_or(address, |(first, _)| *first);
+        self.0.insert(first, last);
+    }
+
+    fn holds(&self, address: Address) -> bool {
+        effort::note();
+        self.0.range(..=address).next_back().is_some_and(|(_, last)| *last >= address)
+    }
+
+    fn free_from(&self, at: Address) -> Option<Address> {
+        effort::note();
+        match self.0.range(..=at).next_back() {
+            Some((_, last)) if *last >= at => last.plus(1),
+            _ => Some(at),
+        }
+    }
+}
+
 impl Kind {
     pub fn claim_finalizer(self) -> &'static str {
         match self {
@@ -151,12 +179,42 @@ impl ClaimKey {
         Self { kind, name: self.name.clone() }
     }
 
+    /// The keys of `status.indexes` that may stand for it.
+    pub fn index_keys(&self) -> Vec<String> {
+        let plain = self.name.clone();
+        match self.kind {
+            Kind::Metal3 => vec![plain],
+            Kind::ClusterApi => vec![format!("{plain}{CLASH}"), plain],
+        }
+    }
+
     /// The claims that a key of `status.indexes` may stand for, the likelier first.
     pub fn of_index(key: &str) -> Vec<Self> {
         match key.strip_suffix(CLASH) {
             Some(name) => vec![Self::new(Kind::ClusterApi, name)],
             None => vec![Self::new(Kind::Metal3, key), Self::new(Kind::ClusterApi, key)],
         }
+    }
+}
+
+/// How much was looked up, each time at the cost of one look-up in a sorted map: what tests hold against the number of claims.
+pub(super) mod effort {
+    #[cfg(test)]
+    std::thread_local! {
+        static SPENT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    #[inline]
+    pub(super) fn note() {
+        #[cfg(test)]
+        SPENT.set(SPENT.get() + 1);
+    }
+
+    #[cfg(test)]
+    pub(in crate::ipam) fn of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+        let before = SPENT.get();
+        let done = work();
+        (done, SPENT.get() - before)
     }
 }
 
@@ -178,26 +236,55 @@ mod tests {
         for last in [3, 1, 5, 4, 2] {
             table.take(at(&format!("10.0.0.{last}")), &m3(&format!("c{last}")));
         }
-        assert_eq!(table.taken, BTreeMap::from([(at("10.0.0.1"), at("10.0.0.5"))]));
-        assert_eq!(table.free_from(at("10.0.0.2")), Some(at("10.0.0.6")));
-        assert_eq!(table.free_from(at("10.0.0.0")), Some(at("10.0.0.0")));
+        for (kind, runs) in [(Kind::Metal3, 0), (Kind::ClusterApi, 1)] {
+            assert_eq!(table.taken[runs], Runs(BTreeMap::from([(at("10.0.0.1"), at("10.0.0.5"))])));
+            assert_eq!(table.free_from(kind, at("10.0.0.2")), Some(at("10.0.0.6")));
+            assert_eq!(table.free_from(kind, at("10.0.0.0")), Some(at("10.0.0.0")));
+        }
     }
 
     #[test]
-    fn ti_150_a_full_run_stays_one_interval_whatever_the_order() {
+    fn i_47_a_full_run_stays_one_interval_whatever_the_order() {
         let mut table = Table::new("p");
         for n in 0..1000_u128 {
             table.take(at("10.0.0.0").plus(n * 617 % 1000).unwrap(), &m3(&n.to_string()));
         }
-        assert_eq!(table.taken.len(), 1);
-        assert_eq!(table.free_from(at("10.0.0.0")), Some(at("10.0.3.232")));
+        assert_eq!(table.taken[0].0.len(), 1);
+        assert_eq!(table.free_from(Kind::Metal3, at("10.0.0.0")), Some(at("10.0.3.232")));
     }
 
     #[test]
     fn the_last_address_of_a_family_has_no_next() {
         let mut table = Table::new("p");
         table.block(at("255.255.255.255"));
-        assert_eq!(table.free_from(at("255.255.255.255")), None);
+        assert_eq!(table.free_from(Kind::Metal3, at("255.255.255.255")), None);
+    }
+
+    /// Else two pools of one prefix and one range cost each other the product of their claims.
+    #[test]
+    fn hi_12_a_name_that_was_found_taken_is_not_looked_at_again() {
+        let mut table = Table::new("p");
+        for n in 0..100 {
+            table.occupy_name(Kind::Metal3, &format!("p-10-0-0-{n}"));
+        }
+        let first = at("10.0.0.0");
+        let (found, spent) = effort::of(|| table.free_from(Kind::Metal3, first));
+        assert_eq!(found, Some(at("10.0.0.100")));
+        assert!(spent >= 100, "the names are looked at: {spent}");
+        let (found, spent) = effort::of(|| table.free_from(Kind::Metal3, first));
+        assert_eq!(found, Some(at("10.0.0.100")));
+        assert!(spent <= 4, "{spent}");
+        assert_eq!(table.free_from(Kind::ClusterApi, first), Some(first), "the other kind's names are its own");
+    }
+
+    #[test]
+    fn hi_5_a_key_of_the_list_is_one_of_the_claim_s() {
+        for claim in [m3("n"), m3("n").of_kind(Kind::ClusterApi)] {
+            for key in claim.index_keys() {
+                assert!(ClaimKey::of_index(&key).contains(&claim), "{key}");
+            }
+        }
+        assert_eq!((m3("n").index_keys().len(), m3("n").of_kind(Kind::ClusterApi).index_keys().len()), (1, 2));
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl<'a> Pass<'a> {
             let Ok(address) = text.parse::<Address>() else { continue };
             let usable = |claim: &Claim| {
                 !claim.is_leaving()
-                    && !self.table.is_taken(address)
+                    && !self.table.is_taken(claim.key.kind, address)
                     && !self.table.name_is_taken(claim.key.kind, address)
                     && describe(offer, address).is_some()
             };
@@ -105,7 +105,7 @@ impl<'a> Pass<'a> {
                 (Some(claim), _) if usable(claim) => self.table.take(address, &claim.key),
                 // Another manager's, for a claim that is not cached here yet: without the entry nothing would keep the address
                 // from a third claim until the object is created.
-                (None, Some(claim)) if !self.table.is_taken(address) => self.table.take(address, claim),
+                (None, Some(claim)) if !self.table.is_taken(claim.kind, address) => self.table.take(address, claim),
                 (None, None) if possible.iter().all(|claim| confirmed(claim) == Some(&None)) => {}
                 (_, _) => self.table.block(address),
             }
@@ -123,10 +123,10 @@ impl<'a> Pass<'a> {
             self.plan.after = Some(WAIT);
         } else if claim.is_leaving() {
             let addresses = self.view.objects.get(&claim.key).into_iter().flatten().map(|o| (*o).clone()).collect();
-            let indexes = self.seen.pool.indexes.iter();
-            let entries =
-                indexes.filter(|(key, _)| self.view.claim_of_entry(key).is_some_and(|of| of.key == claim.key));
-            let entries = entries.map(|(key, address)| (key.clone(), address.clone())).collect();
+            let keys = claim.key.index_keys().into_iter();
+            let own = keys.filter(|key| self.view.claim_of_entry(key).is_some_and(|of| of.key == claim.key));
+            let entries = own.filter_map(|key| self.seen.pool.indexes.get(&key).cloned().map(|address| (key, address)));
+            let entries = entries.collect();
             self.plan.releases.push(claim.release(addresses, entries));
         }
     }
@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
     }
 
     /// An address for a claim without an object: the one reserved for it, or a new one.
-    fn grant(&self, claim: &Claim) -> Result<Grant, Failure> {
+    fn grant(&mut self, claim: &Claim) -> Result<Grant, Failure> {
         let pool = &self.seen.pool;
         if pool.is_deleting() {
             return Err(Failure::PoolDeleting); // HI-21
@@ -174,7 +174,7 @@ impl<'a> Pass<'a> {
             return Ok(grant);
         }
         let pick = mix(self.seen.seed, self.table.len() as u64);
-        allocate(&pool.offer, &self.table, &claim.key, claim.requested.as_deref(), pick)
+        allocate(&pool.offer, &mut self.table, &claim.key, claim.requested.as_deref(), pick)
     }
 
     /// I-22, I-23: status, and whether the pool can go.
