@@ -3,7 +3,7 @@
 //! In this order: the address kept for the claim's name, the one its annotation asks for, or one the strategy picks. What comes
 //! out depends on the table alone, so a claim that failed is simply asked again on the next pass (HI-6).
 //!
-//! Rules: spec/ipam.md I-35 to I-42, with hazards HI-8, HI-9, HI-11, HI-12, HI-14 and HI-27 adopted.
+//! Rules: spec/ipam.md I-9, I-35 to I-42, with hazards HI-8, HI-9, HI-11, HI-12, HI-14 and HI-27 adopted.
 
 #[cfg(test)]
 mod tests;
@@ -93,7 +93,8 @@ pub fn allocate(
         (None, Some(asked)) => on_request(offer, table, claim, asked)?,
         (None, None) => chosen(offer, table, claim, pick).ok_or(Failure::Exhausted)?,
     };
-    if claim.kind == Kind::ClusterApi && !(0..=128).contains(&range.prefix) {
+    let longest = if address.is_v4() { 32 } else { 128 };
+    if claim.kind == Kind::ClusterApi && !(0..=longest).contains(&range.prefix) {
         return Err(Failure::InvalidPrefix);
     }
     Ok(range.grant(address))

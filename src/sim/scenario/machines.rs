@@ -423,6 +423,13 @@ async fn pool_exhausted(world: &World) -> Result<(), Stuck> {
         })
     })
     .await?;
+    until(world, |world| {
+        let machine = world.hand().get(METAL3_MACHINE, "m1");
+        let mut conditions = machine["status"]["conditions"].as_array().into_iter().flatten();
+        let says = |c: &Value| c["message"].as_str().is_some_and(|message| message.contains("Exhausted IP Pools"));
+        holds(conditions.any(says), || format!("the machine does not say why it waits: {}", machine["status"]))
+    })
+    .await?;
     hand.delete(IP_CLAIM, "first").await
 }
 

@@ -189,6 +189,17 @@ fn ti_83_cluster_api_has_no_such_prefix() {
     }
 }
 
+/// Cluster API's admission refuses the object; an IPAddress of our own kind may have it.
+#[test]
+fn i_9_a_prefix_of_the_other_family_is_not_asked_for() {
+    for (prefix, range, fits) in [(33, ".11...20", false), (32, ".11...20", true), (64, "2001:db8::/64", true)] {
+        let (offer, mut table) = (Given { pool: (prefix, "", ""), ..only(range) }.offer(), Table::new("p"));
+        let claim = ClaimKey::new(Kind::ClusterApi, "c");
+        assert_eq!(allocate(&offer, &mut table, &claim, None, 0).is_ok(), fits, "{range} with {prefix}");
+        assert!(allocate(&offer, &mut table, &claim.of_kind(Kind::Metal3), None, 0).is_ok());
+    }
+}
+
 #[test]
 fn i_37_random() {
     let given = |range| Given { ranges: vec![(range, 0, "", "")], random: true, ..ten() };
