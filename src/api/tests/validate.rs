@@ -587,6 +587,32 @@ fn ti_138_ti_141_ti_142_what_is_refused_beyond_the_published_api() {
     update::<IPPool>("HI-15", pool(stored.clone()), pool_with(stored, json!({"gateway": "10.1.0.1"})), &[]);
 }
 
+/// What is set aside is held to the addresses that are given out, where it or the ranges are new.
+#[test]
+fn hi_16_a_pre_allocation_lies_where_the_allocator_looks() {
+    for (range, address, fits) in [
+        (json!({"subnet": "192.168.0.5/24"}), "192.168.0.5", false),
+        (json!({"subnet": "192.168.0.5/24"}), "192.168.0.6", true),
+        (json!({"subnet": "192.168.0.0/24"}), "192.168.0.0", false),
+        (json!({"subnet": "192.168.0.0/24"}), "192.168.0.255", true),
+        (json!({"subnet": "192.168.0.0/24", "start": "192.168.0.0"}), "192.168.0.0", true),
+        (json!({"start": "192.168.0.5"}), "255.255.255.255", true),
+        (json!({"start": "192.168.0.5"}), "2001:db8::1", false),
+        (json!({"start": "2001:db8::1"}), "2001:db8::1:0:0", true),
+    ] {
+        let spec = pool_with(json!([range]), json!({"preAllocations": {"a": address}}));
+        let expected: &[&str] = if fits { &[] } else { &["spec.preAllocations"] };
+        create::<IPPool>("HI-16", spec.clone(), expected);
+        let mut labelled = spec.clone();
+        labelled["dnsServers"] = json!(["192.0.2.53"]);
+        update::<IPPool>("stored, and left alone", spec.clone(), labelled, &[]);
+        update::<IPPool>("added", pool(json!([range])), spec, expected);
+    }
+    let beyond = json!([{"subnet": "192.168.0.0/24", "end": "192.168.0.9"}]);
+    let spec = pool_with(beyond, json!({"preAllocations": {"a": "192.168.0.10"}}));
+    create::<IPPool>("HI-15", spec, &["spec.preAllocations"]);
+}
+
 #[test]
 fn hi_14_hi_16_and_hi_11_are_warned_about() {
     let spec = pool_with(json!([{"subnet": "192.168.0.5/24"}]), json!({"gateway": "192.168.0.9"}));

@@ -56,10 +56,20 @@ impl Admission for IPPool {
             judge_prefixes(spec, &ranges, verdict);
             warn_about_ranges(spec, &ranges, verdict);
         }
-        let covered = Covered::by(&ranges);
-        if let Some(out) = spec.pre_allocations.iter().find(|(_, address)| !covered.contains(address)) {
-            let wanted = format!("the address of {:?} must lie in one of spec.pools", out.0);
-            verdict.invalid("spec.preAllocations", out.1, wanted);
+        let covered = Covered::by(ranges.iter().filter_map(Bounds::interval));
+        let given_out = Covered::by(ranges.iter().filter_map(Bounds::given_out));
+        let is_new = |claim: &str, address: &str| {
+            old.is_none_or(|old| {
+                old.spec.pools != spec.pools || old.spec.pre_allocations.get(claim).map(String::as_str) != Some(address)
+            })
+        };
+        let mut out = spec.pre_allocations.iter().filter(|(claim, address)| {
+            let within = if is_new(claim, address) { &given_out } else { &covered };
+            !within.contains(address)
+        });
+        if let Some((claim, address)) = out.next() {
+            let wanted = format!("the address of {claim:?} must lie in one of spec.pools");
+            verdict.invalid("spec.preAllocations", address, wanted);
         }
         let in_use = old.and_then(|old| old.status.as_ref()).map(|status| &status.indexes);
         if let Some(many) = in_use.map(BTreeMap::len).filter(|count| *count > MANY_ADDRESSES) {
@@ -168,6 +178,19 @@ impl Bounds {
         (self.given && self.readable && first <= last).then_some((first, last))
     }
 
+    /// First and last address that claims can get: the allocator's own interval (I-32, HI-15, HI-16).
+    fn given_out(&self) -> Option<(IpAddr, IpAddr)> {
+        let first = match (self.start, self.subnet) {
+            (Some(start), _) => start,
+            (None, Some(subnet)) => next(subnet.addr())?,
+            (None, None) => return None,
+        };
+        let last =
+            if first.is_ipv4() { IpAddr::V4(Ipv4Addr::BROADCAST) } else { IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
+        let (low, high) = self.interval()?;
+        (low <= first && first <= high.min(last)).then_some((first, high.min(last)))
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         self.interval().is_some_and(|(first, last)| first <= address && address <= last)
     }
@@ -184,8 +207,17 @@ impl Bounds {
     }
 
     fn is_ipv4(&self) -> bool {
-        self.start.or(self.end).or(self.subnet.map(|subnet| subnet.addr())).is_some_and(|address| address.is_ipv4())
+        let of_subnet = self.subnet.map(|subnet| subnet.addr().to_canonical());
+        self.start.or(self.end).or(of_subnet).is_some_and(|address| address.is_ipv4())
     }
+}
+
+/// The address behind this one, in its family.
+fn next(address: IpAddr) -> Option<IpAddr> {
+    Some(match address {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits().checked_add(1)?).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits().checked_add(1)?).into(),
+    })
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -200,8 +232,8 @@ fn number(address: IpAddr) -> u128 {
 struct Covered(Vec<(IpAddr, IpAddr)>);
 
 impl Covered {
-    fn by(ranges: &[Bounds]) -> Self {
-        let mut intervals: Vec<_> = ranges.iter().filter_map(Bounds::interval).collect();
+    fn by(intervals: impl Iterator<Item = (IpAddr, IpAddr)>) -> Self {
+        let mut intervals: Vec<_> = intervals.collect();
         intervals.sort_unstable();
         let mut covered: Vec<(IpAddr, IpAddr)> = Vec::new();
         for (first, last) in intervals {

@@ -114,8 +114,7 @@ fn pre_allocated<'a>(
 ) -> Result<(Address, &'a Range), Failure> {
     let address = kept.ok_or(Failure::OutOfBounds)?;
     let range = offer.holding(address).ok_or(Failure::OutOfBounds)?;
-    let elsewhere = table.holder(address).is_some_and(|holder| holder != claim);
-    if elsewhere || table.name_is_taken(claim.kind, address) {
+    if !table.is_open_to(claim, address) {
         return Err(Failure::NotAvailable);
     }
     Ok((address, range))

@@ -119,8 +119,9 @@ impl Interval {
         (first <= last).then_some(Self { first, last, bounded: end.is_some() || subnet.is_some() })
     }
 
+    /// An IPv6 range that spans the numbers of IPv4 does not hold its addresses.
     pub fn contains(&self, address: Address) -> bool {
-        (self.first..=self.last).contains(&address)
+        address.is_v4() == self.first.is_v4() && (self.first..=self.last).contains(&address)
     }
 
     /// How many addresses there are (I-34); `None` when nothing bounds the range or a signed 64-bit integer cannot hold it.

@@ -39,6 +39,8 @@ pub struct Table {
     /// What must not be chosen for claims of each kind.
     taken: [Runs; 2],
     holders: BTreeMap<Address, ClaimKey>,
+    /// On their way back, or of claims that nobody knows of: not even who they are kept for may have them yet.
+    unsettled: BTreeSet<Address>,
     held: BTreeMap<ClaimKey, Address>,
     /// Names of address objects in the namespace, whichever pool they are of.
     names: BTreeSet<(Kind, String)>,
@@ -65,7 +67,13 @@ impl Table {
         self.names.insert((claim.kind, object_name(&self.name_prefix, address)));
     }
 
-    /// Nobody may choose it, for a reason other than a holder: the pool keeps it for a name, or it is on its way back.
+    /// Something stands for it that is no claim's, or of one that leaves: nobody may have it before that is gone.
+    pub fn unsettle(&mut self, address: Address) {
+        self.block(address);
+        self.unsettled.insert(address);
+    }
+
+    /// Nobody may choose it: the pool keeps it for a name.
     pub fn block(&mut self, address: Address) {
         self.taken.iter_mut().for_each(|runs| runs.add(address));
     }
@@ -102,6 +110,12 @@ impl Table {
 
     pub fn holder(&self, address: Address) -> Option<&ClaimKey> {
         self.holders.get(&address)
+    }
+
+    /// Whether this claim may have what is kept for it.
+    pub fn is_open_to(&self, claim: &ClaimKey, address: Address) -> bool {
+        let of_another = self.holder(address).is_some_and(|holder| holder != claim);
+        !of_another && !self.unsettled.contains(&address) && !self.name_is_taken(claim.kind, address)
     }
 
     pub fn held_by(&self, claim: &ClaimKey) -> Option<Address> {

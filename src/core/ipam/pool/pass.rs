@@ -87,7 +87,7 @@ impl<'a> Pass<'a> {
                 Some(claim) if object.is_of(&claim.uid) && !claim.is_leaving() => self.table.take(address, &claim.key),
                 // Not cached yet, and there: its entry is another manager's, who would write it again, and so on.
                 None if is_there(&seen.confirmed, object) => self.table.take(address, &object.claim_key()),
-                Some(_) | None => self.table.block(address),
+                Some(_) | None => self.table.unsettle(address),
             }
         }
         for (key, text, claim) in self.view.unbacked_entries() {
@@ -107,7 +107,7 @@ impl<'a> Pass<'a> {
                 // from a third claim until the object is created.
                 (None, Some(claim)) if !self.table.is_taken(claim.kind, address) => self.table.take(address, claim),
                 (None, None) if possible.iter().all(|claim| confirmed(claim) == Some(&None)) => {}
-                (_, _) => self.table.block(address),
+                (_, _) => self.table.unsettle(address),
             }
         }
         if !seen.pool.is_deleting() {

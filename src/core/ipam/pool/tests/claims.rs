@@ -241,6 +241,25 @@ fn an_address_loses_our_finalizer_and_no_other() {
     }
 }
 
+/// Found by fuzzing: the object of a claim that leaves, or that is not cached yet, has no holder in the table, and a claim of the
+/// other kind has other names.
+#[test]
+fn hi_11_a_pre_allocation_waits_until_its_address_is_seen_to_be_free() {
+    let leaves = pool(&[(".11", ".11")]).holding(leaving(m3("m"), &[]), ".11");
+    let mut unknown = pool(&[(".11", ".11")]).holding(m3("m"), ".11");
+    unknown.0.claims.clear();
+    let mut listed = pool(&[(".11", ".11")]);
+    listed.0.pool.indexes.insert("m".into(), at(".11"));
+    for world in [leaves, unknown, listed] {
+        let world = world.kept("n", ".11").with(capi("n"));
+        let plan = world.decide();
+        let serve = plan.served.iter().find(|serve| serve.claim.name == "n").unwrap();
+        assert_eq!(serve.create, None);
+        assert_eq!(serve.answer, Some(Answer::from(&Failure::NotAvailable)));
+        world.settle().has(&[("n", ".11")]);
+    }
+}
+
 #[test]
 fn hi_11_a_pre_allocation_that_is_reserved_or_named_by_another_waits() {
     let mut reserved = ten().kept("n", ".11").with(m3("m")).with(m3("n"));

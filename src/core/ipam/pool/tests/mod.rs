@@ -1,10 +1,11 @@
 //! Passes over a small pool whose plans are played into it, whole and cut off anywhere.
 
 mod claims;
+mod fuzz;
 mod pools;
 mod table;
 
-use super::pass::{MANY, TOO_MANY};
+use super::pass::{MANY, TOO_MANY, mix};
 use super::*;
 use crate::ipam::allocate::Range;
 use crate::ipam::range::{Address, Bounds, Interval, object_name};

@@ -272,7 +272,7 @@ fn a_reservation_that_cannot_be_filled_gives_way_to_another_address() {
 /// The first outputs of the published generator for seed 0.
 #[test]
 fn the_dice_are_split_mix() {
-    let outputs = [0, 1, 2].map(|n| super::pass::mix(0, n));
+    let outputs = [0, 1, 2].map(|n| mix(0, n));
     assert_eq!(outputs, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
 }
 
