@@ -5,6 +5,8 @@
 //!
 //! Rules: spec/ipam.md I-21 to I-31, with hazards HI-1 to HI-7, HI-11, HI-12 and HI-19 to HI-25 adopted.
 
+use std::collections::BTreeSet;
+
 use capm3_api::k8s::Time;
 use capm3_api::names::reason;
 use jiff::Timestamp;
@@ -20,6 +22,9 @@ use crate::planted::{Defect, sown};
 
 /// More addresses than this make every write of the pool's status a heavy one (HI-29).
 pub(super) const MANY: usize = 5_000;
+
+/// How many claims a message names.
+const NAMED: usize = 3;
 
 pub(super) const TOO_MANY: &str =
     "more than 5000 addresses are held: every write of this status is large, consider several pools";
@@ -177,6 +182,28 @@ impl<'a> Pass<'a> {
         allocate(&pool.offer, &mut self.table, &claim.key, claim.requested.as_deref(), pick)
     }
 
+    fn readiness(&self) -> Summary {
+        match self.exhausted {
+            0 if self.table.len() > MANY => Summary { message: TOO_MANY.to_owned(), ..Summary::ready() },
+            0 => Summary::ready(),
+            waiting => Summary::not_ready(reason::POOL_EXHAUSTED, format!("no address is left for {waiting} claims")),
+        }
+    }
+
+    /// What a pool says that is being deleted: who holds it still.
+    fn leave(&self) -> Option<Summary> {
+        let released = self.plan.releases.iter().flat_map(|release| &release.addresses);
+        let going: BTreeSet<_> = released.chain(&self.plan.orphans).map(|object| &object.uid).collect();
+        let left = self.seen.addresses.iter().filter(|object| !going.contains(&object.uid));
+        let left: BTreeSet<_> = left.map(|object| object.claim.as_str()).collect();
+        let written = self.plan.status.is_some();
+        match left.is_empty() {
+            false => Some(Summary::not_ready(reason::DELETING, held_by(&left))),
+            // It is gone in a moment: not worth a write of its own.
+            true => written.then(|| Summary::not_ready(reason::DELETING, "is being deleted; no address is held")),
+        }
+    }
+
     /// I-22, I-23: status, and whether the pool can go.
     fn conclude(mut self) -> Plan {
         let pool = &self.seen.pool;
@@ -192,15 +219,19 @@ impl<'a> Pass<'a> {
         if indexes != pool.indexes || last_updated != pool.last_updated || other_ranges {
             self.plan.status = Some(Status { indexes, last_updated, counts });
         }
-        self.plan.ready = Some(match self.exhausted {
-            0 if self.table.len() > MANY => Summary { message: TOO_MANY.to_owned(), ..Summary::ready() },
-            0 => Summary::ready(),
-            waiting => Summary::not_ready(reason::POOL_EXHAUSTED, format!("no address is left for {waiting} claims")),
-        });
+        self.plan.ready = if pool.is_deleting() { self.leave() } else { Some(self.readiness()) };
         self.plan.finalize =
             pool.is_deleting() && pool.has_finalizer() && self.seen.addresses.is_empty() && self.seen.confirmed.empty;
         self.plan
     }
+}
+
+/// In the order of their names, so that the same situation has the same words.
+fn held_by(claims: &BTreeSet<&str>) -> String {
+    let named: Vec<_> = claims.iter().take(NAMED).copied().collect();
+    let more = claims.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("is being deleted; addresses are held by {}{more}", named.join(", "))
 }
 
 /// Times in a status have second precision.

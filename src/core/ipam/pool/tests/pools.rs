@@ -239,3 +239,24 @@ fn i_21_a_pool_goes_only_while_it_is_being_deleted_and_ours() {
     world.0.pool.metadata.finalizers = None;
     assert!(!world.decide().finalize);
 }
+
+#[test]
+fn a_pool_that_is_being_deleted_says_whom_it_waits_for() {
+    let said = |world: &World| {
+        let ready = world.decide().ready.unwrap();
+        assert_eq!(ready.reason, "Deleting");
+        ready.message
+    };
+    let world = ten().deleting().holding(m3("a"), ".11").holding(leaving(capi("b"), &[DATA]), ".12");
+    assert_eq!(said(&world), "is being deleted; addresses are held by a, b");
+    let world = world.holding(m3("c"), ".13").holding(m3("d"), ".14").holding(m3("e"), ".15");
+    assert_eq!(said(&world), "is being deleted; addresses are held by a, b, c and 2 more");
+    let goes = ten().deleting().holding(leaving(m3("a"), &[]), ".11").holding(m3("b"), ".12");
+    assert_eq!(said(&goes), "is being deleted; addresses are held by b", "who goes is not waited for");
+    let last = ten().deleting().holding(leaving(m3("a"), &[]), ".11");
+    assert_eq!(said(&last), "is being deleted; no address is held");
+    let mut empty = ten().deleting();
+    empty.0.confirmed.empty = true;
+    let plan = empty.decide();
+    assert_eq!((plan.finalize, plan.status, plan.ready), (true, None, None), "not worth a write");
+}
