@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::range::object_name;
 use super::super::table::{ClaimKey, Kind};
 use super::view::View;
-use super::{AddressObject, Answer, Observed};
+use super::{AddressObject, Answer, Claim, Observed};
 use crate::planted::{Defect, sown};
 
 /// What has to be read live before [`decide`] may act on an absence (HI-19, HI-20, I-21).
@@ -55,6 +55,10 @@ pub fn needs(seen: &Observed) -> Needs {
             needs.addresses.insert((claim.key.kind, name.clone()));
         }
     }
+    // An address object that is gone again is made anew for a claim that is really there.
+    let lost = |claim: &&Claim| !claim.deleting && matches!(claim.answer, Some(Answer::Address(_)));
+    let lost = seen.claims.iter().filter(lost).filter(|claim| !view.objects.contains_key(&claim.key));
+    needs.claims.extend(lost.map(|claim| claim.key.clone()));
     needs.emptiness = seen.pool.is_deleting() && seen.pool.has_finalizer() && seen.addresses.is_empty();
     needs
 }
@@ -67,6 +71,11 @@ pub(super) fn is_gone(confirmed: &Confirmed, object: &AddressObject) -> bool {
         Some(None) => true,
         Some(Some(uid)) => !object.is_of(uid),
     }
+}
+
+/// The live read found that a claim which the cache shows is gone, or is another by now.
+pub(super) fn has_gone(confirmed: &Confirmed, claim: &Claim) -> bool {
+    confirmed.claims.get(&claim.key).is_some_and(|uid| uid.as_ref() != Some(&claim.uid))
 }
 
 /// The live read found the very claim.

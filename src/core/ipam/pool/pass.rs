@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::super::allocate::{Failure, Grant, allocate, describe};
 use super::super::range::{Address, object_name};
 use super::super::table::{ClaimKey, Kind, Table};
-use super::needs::{is_gone, is_there};
+use super::needs::{has_gone, is_gone, is_there};
 use super::view::View;
 use super::{Answer, Claim, Cluster, NewAddress, Observed, Plan, Serve, Status, WAIT};
 use crate::conditions::Summary;
@@ -143,6 +143,7 @@ impl<'a> Pass<'a> {
         }
         let object = self.view.objects.get(&claim.key).and_then(|objects| objects.first());
         let (create, answer) = match object {
+            None if has_gone(&self.seen.confirmed, claim) => return, // its event is on the way
             Some(object) => (None, Answer::Address(object.name.clone())),
             None => match self.grant(claim) {
                 Ok(grant) => {

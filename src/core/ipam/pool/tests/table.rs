@@ -223,10 +223,6 @@ fn i_21_only_what_may_be_wrong_is_read_live() {
     ] {
         assert_eq!(needs(&world.0), Needs::default());
     }
-    let mut live = ten().holding(m3("a"), ".11");
-    live.0.addresses.clear();
-    assert_eq!(needs(&live.0), Needs::default(), "it is made again");
-
     let mut unanswered = ten().holding(leaving(m3("a"), &[]), ".11");
     unanswered.0.addresses.clear();
     unanswered.0.claims[0].answer = None;
@@ -252,6 +248,21 @@ fn hi_20_an_object_whose_claim_lives_is_no_orphan() {
     assert_eq!(entries, world.0.pool.indexes, "two managers, one with a late cache, do not undo each other's entries");
     world.0.confirmed.claims.values_mut().for_each(|uid| *uid = Some("another".into()));
     assert_eq!(world.decide().orphans.len(), 1);
+}
+
+#[test]
+fn an_address_that_vanished_is_made_anew_only_for_a_claim_that_is_there() {
+    let mut world = ten().holding(m3("abc"), ".11");
+    let object = world.0.addresses.remove(0);
+    let claim = world.0.claims[0].clone();
+    assert_eq!(needs(&world.0).claims, [claim.key.clone()].into());
+    for gone in [None, Some("of-the-next".to_owned())] {
+        world.0.confirmed.claims = [(claim.key.clone(), gone)].into();
+        assert_eq!(world.decide().served, [], "another manager has released it, and would again");
+    }
+    world.0.confirmed.claims = [(claim.key, Some(claim.uid))].into();
+    let made = world.decide().served.remove(0).create.unwrap();
+    assert_eq!(made.name, object.name);
 }
 
 #[test]
