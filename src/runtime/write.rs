@@ -303,7 +303,15 @@ impl Writer {
             None => path.patch(&key.name, &params, &patch),
             Some(subresource) => path.patch_subresource(subresource, &key.name, &params, &patch),
         };
-        self.send_for_object(&call, request).await
+        let answered = self.send_for_object(&call, request).await;
+        answered.inspect_err(|error| self.note_gone(&call, only_if, error))
+    }
+
+    /// The API server says that the very object is gone: a cache that is behind need not make others ask for it again.
+    fn note_gone(&self, call: &Call<'_>, only_if: &Preconditions, error: &WriteError) {
+        if let (WriteError::NotFound(_), Some(uid), Some(hub)) = (error, &only_if.uid, &self.hub) {
+            hub.deleted(call.kind, call.key, Some(uid));
+        }
     }
 
     async fn delete_kind(&self, kind: &Kind, key: &Key, only_if: &Preconditions) -> Result<(), WriteError> {
@@ -316,7 +324,8 @@ impl Writer {
             preconditions: (*only_if != Preconditions::none()).then_some(preconditions),
             ..DeleteParams::default()
         };
-        let answer = self.send(&call, Request::new(kind.path(key.scope())).delete(&key.name, &params)).await?;
+        let answer = self.send(&call, Request::new(kind.path(key.scope())).delete(&key.name, &params)).await;
+        let answer = answer.inspect_err(|error| self.note_gone(&call, only_if, error))?;
         let Some(hub) = &self.hub else { return Ok(()) };
         match serde_json::from_str::<Status>(&answer) {
             // Status: it is gone. Anything else is the object that finalizers keep.
