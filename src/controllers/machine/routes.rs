@@ -92,7 +92,8 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
         let uid = match news {
             News::Connected => None,
             News::Node(change) => {
-                let Some(node) = &change.new else { return Vec::new() };
+                // One that goes may be the second of its host, which the other waits for.
+                let Some(node) = change.object() else { return Vec::new() };
                 node.metadata.labels.as_ref().and_then(|labels| labels.get(label::HOST_UUID)).cloned()
             }
         };

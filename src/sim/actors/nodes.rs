@@ -13,7 +13,7 @@ use std::time::Duration;
 use capm3_api::names::{PROVIDER_ID_SCHEME, label};
 use serde_json::{Value, json};
 
-use super::{Act, Cue, Heard, Part, View, is_deleting, name, patch_status, uid};
+use super::{Act, Cue, Heard, Part, View, delete, is_deleting, name, patch_status, uid};
 use crate::room::{HostId, Shelf};
 use crate::server::User;
 use crate::world::Deed;
@@ -72,7 +72,9 @@ impl Part for Nodes {
         if let Some(id) = self.provider_id(&host) {
             object["spec"] = json!({"providerID": id});
         }
-        vec![Act(NODE, node.to_owned(), Deed::Create(object))]
+        let mut acts = vec![Act(NODE, node.to_owned(), Deed::Create(object))];
+        acts.extend(view.all(NODE).iter().filter(|other| is_left_over(other, &host)).map(|other| delete(NODE, other)));
+        acts
     }
 }
 
@@ -85,6 +87,13 @@ impl Nodes {
         let meta: Value = serde_json::from_str(&drive.meta_data_json).ok()?;
         meta["providerid"].as_str().map(|id| format!("{PROVIDER_ID_SCHEME}{id}"))
     }
+}
+
+/// The Node of an earlier machine on this host that nobody got to know: its user deletes it, as the error about two of them asks.
+fn is_left_over(node: &Value, host: &Value) -> bool {
+    node["metadata"]["labels"][label::HOST_UUID] == uid(host)
+        && node["spec"]["providerID"].is_null()
+        && node["metadata"]["annotations"]["cluster.x-k8s.io/machine"].is_null()
 }
 
 /// There is a kubelet on its disk, at work while it is on.
