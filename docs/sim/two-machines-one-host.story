@@ -45,12 +45,12 @@ seed 0, faults: calm
      4.4s  Cluster API   node m1 is gone
      4.4s  Cluster API   machine m1 is gone
      5.4s  host operator host host is provisioned
-     7.0s  kubelet       node m2 is made
-     7.0s  infra #1      node m2 is known as metal3://site/host/m2
-     7.0s  infra #1      metal3machine m2 is known as metal3://site/host/m2
-     7.0s  infra #1      metal3machine m2 is ready
-     7.0s  Cluster API   machine m2 is Running
-    37.0s                everything is at rest
+     5.5s  kubelet       node m2 is made
+     5.5s  infra #1      node m2 is known as metal3://site/host/m2
+     5.5s  infra #1      metal3machine m2 is known as metal3://site/host/m2
+     5.5s  infra #1      metal3machine m2 is ready
+     5.5s  Cluster API   machine m2 is Running
+    35.5s                everything is at rest
 
 expected:
   yes: machine m2 runs
