@@ -198,7 +198,8 @@ impl Remediations {
                 self.writer.patch_status::<Metal3Remediation>(key, patch, &unchanged).await.map(drop)
             }
             Action::Host { name, patch, .. } => {
-                let only_if = world.host(name).map(|host| Preconditions::unchanged(&**host)).unwrap_or_default();
+                let Some(host) = world.host(name) else { return Ok(()) };
+                let only_if = Preconditions::unchanged(&**host);
                 self.writer.patch::<BareMetalHost>(&key.sibling(name), patch.clone(), &only_if).await.map(drop)
             }
             Action::Node { purpose, patch } => {
