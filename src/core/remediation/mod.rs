@@ -263,7 +263,7 @@ fn run(o: &Observed<'_>, target: Target<'_>) -> Step {
     if !o.keeps_off(host) {
         return if o.answers.is_live { o.power_off(host) } else { Step::Ask(Question::Live) };
     }
-    if is_on(host) && !sown(Defect::NodeFencedWhileOn) {
+    if !is_off(host) && !sown(Defect::NodeFencedWhileOn) {
         return o.wait_or(expire);
     }
     match o.node(target) {
@@ -439,6 +439,11 @@ fn leave(o: &Observed<'_>) -> Step {
 
 fn is_on(host: &BareMetalHost) -> bool {
     host.status.as_ref().and_then(|status| status.powered_on) == Some(true)
+}
+
+/// Not the opposite: a host that was moved or restored says neither until its operator has looked.
+fn is_off(host: &BareMetalHost) -> bool {
+    host.status.as_ref().and_then(|status| status.powered_on) == Some(false)
 }
 
 fn is_control_plane(target: Target<'_>) -> bool {

@@ -61,6 +61,17 @@ fn ar_11_its_going_off_is_waited_for() {
     assert!(world.writes.is_empty());
 }
 
+/// A host's status is lost with a move or a restore: what ran on it may still run.
+#[test]
+fn a_host_whose_power_nobody_knows_is_not_taken_for_off() {
+    for status in [None, Some(BareMetalHostStatus::default())] {
+        let mut world = World::kept_off("Running", Mode::Taint, 595);
+        world.host.as_mut().unwrap().status = status;
+        assert_eq!(world.pass(), secs(6));
+        assert!(world.writes.is_empty(), "{:?}", world.writes);
+    }
+}
+
 #[test]
 fn ar_12_what_the_node_carries_is_stored_to_the_byte() {
     let mut world = World::kept_off("Running", Mode::Delete, 0);
