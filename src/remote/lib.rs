@@ -284,9 +284,12 @@ impl Keeper {
         let hub = Hub::new(client, options);
         let store = hub.store::<Node>(WatchOptions::default());
         workload::index(&store);
-        let (shared, cluster) = (self.shared.clone(), self.cluster.clone());
+        // The connections hold this hub: held by it in turn, neither would ever go.
+        let (shared, cluster) = (Arc::downgrade(&self.shared), self.cluster.clone());
         hub.observe(&store, move |change| {
-            if workload::is_news(change) {
+            if workload::is_news(change)
+                && let Some(shared) = shared.upgrade()
+            {
                 shared.tell(&cluster, &News::Node(change));
             }
         });

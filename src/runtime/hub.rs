@@ -317,7 +317,7 @@ impl<K: Object> Face for Informer<K> {
     }
 }
 
-struct Watcher<K> {
+struct Watcher<K: Object> {
     store: Store<K>,
     kind: Kind,
     options: WatchOptions,
@@ -325,6 +325,12 @@ struct Watcher<K> {
     metrics: Metrics,
     dice: Arc<dyn Dice>,
     on_trouble: Option<Arc<dyn Fn(Trouble) + Send + Sync>>,
+}
+
+impl<K: Object> Drop for Watcher<K> {
+    fn drop(&mut self) {
+        self.store.unsubscribe();
+    }
 }
 
 impl<K: Object> Watcher<K> {

@@ -184,6 +184,12 @@ impl<K: Object> Store<K> {
         }
     }
 
+    /// Tells nobody any more. Routes hold other stores, which hold routes to this one: what nobody feeds must not keep them all.
+    pub(crate) fn unsubscribe(&self) {
+        let routes = std::mem::take(&mut *self.shared.routes.write());
+        drop(routes); // with no lock held: the last holder of another store may be among them
+    }
+
     /// Shows every object to the routes again, as unchanged.
     pub(crate) fn resync(&self) {
         for object in self.all() {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plan::{Failure, Fault, Lag, Overlap, Plan, Planned, Refused, When, name};
 use super::{deeds, tamper};
-use crate::invariant::{Excuse, Watchtower};
+use crate::invariant::Watchtower;
 use crate::server::{Call, EventFate, Fate, Outcome, Passing, Refusal, Seam, Server, Verb};
 use crate::world::{Process, Provider, Webhooks, World};
 
@@ -269,7 +269,7 @@ impl Injector {
             && let Some(world) = self.world.upgrade()
         {
             world.server.restore(&backup);
-            self.tower.excuse(&Excuse::Restored);
+            self.tower.excuse_restored(&world.server);
         }
     }
 

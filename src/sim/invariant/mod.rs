@@ -58,13 +58,6 @@ pub struct Violation {
     pub revision: u64,
 }
 
-/// Something that was done on purpose from outside of all writes, and suspends what it breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Excuse {
-    /// The management cluster's server was restored from an older backup: what was remembered has not happened.
-    Restored,
-}
-
 /// One invariant: what is wrong with this change, if anything.
 type Check = fn(&Memory, &Seen<'_>) -> Option<String>;
 
@@ -121,7 +114,6 @@ const AT_REST: &[(&str, RestCheck)] = &[
 
 /// Sees every write.
 pub struct Watchtower {
-    management: Server,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -136,11 +128,10 @@ struct State {
 impl Watchtower {
     /// From now on every write in either cluster is looked at. To be built before anything runs.
     pub fn over(world: &World) -> Arc<Self> {
-        let (management, clock) = (world.server.clone(), world.clock.clone());
-        let tower = Arc::new(Self { management, clock, state: Mutex::default() });
+        let tower = Arc::new(Self { clock: world.clock.clone(), state: Mutex::default() });
         tower.state.lock().memory.recall(&world.server, &world.workload);
         for (realm, server) in [(Realm::Management, &world.server), (Realm::Workload, &world.workload)] {
-            // The server keeps its observers: a tower that they held would never go.
+            // The server keeps its observers, and the injector at its seam keeps the tower: neither may keep the server in turn.
             let watching = Arc::downgrade(&tower);
             server.observe(move |change| {
                 if let Some(tower) = watching.upgrade() {
@@ -166,11 +157,9 @@ impl Watchtower {
         self.state.lock().checks
     }
 
-    /// Somebody did this on purpose.
-    pub fn excuse(&self, excuse: &Excuse) {
-        match excuse {
-            Excuse::Restored => self.state.lock().memory.recall_management(&self.management),
-        }
+    /// The management cluster came back from a backup on purpose: what is remembered of it is what it says now.
+    pub fn excuse_restored(&self, management: &Server) {
+        self.state.lock().memory.recall_management(management);
     }
 
     /// What is wrong with a world in which nothing happens any more.

@@ -3,14 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use capm3_runtime::Clock;
 use capm3_sim::fault::Plan;
 use capm3_sim::proof::{Case, Deck, Player, Team, play};
 use capm3_sim::scenario::{self, Scenario, Stage};
 use capm3_sim::world::kinds::{IP_ADDRESS, IP_CLAIM, POOL};
 use capm3_sim::world::{Provider, Settings, Stuck, World};
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -117,6 +120,57 @@ impl Scenario for Odd {
 
     fn goal(&self, world: &World) -> Result<(), String> {
         (self.goal)(world)
+    }
+}
+
+/// Another scenario, of whose world nothing may be left once it is over: what holds it keeps all of it.
+struct Passing<'a> {
+    inner: &'a dyn Scenario,
+    clock: Mutex<Weak<dyn Clock>>,
+}
+
+impl Scenario for Passing<'_> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn stage(&self) -> Stage {
+        self.inner.stage()
+    }
+
+    fn providers(&self) -> &'static [Provider] {
+        self.inner.providers()
+    }
+
+    fn actors(&self) -> &'static [capm3_sim::actors::Actor] {
+        self.inner.actors()
+    }
+
+    fn weight(&self) -> u32 {
+        self.inner.weight()
+    }
+
+    fn drive<'a>(&'a self, world: &'a World) -> BoxFuture<'a, Result<(), Stuck>> {
+        // Both servers, every process and every actor share it.
+        *self.clock.lock() = Arc::downgrade(&world.clock);
+        self.inner.drive(world)
+    }
+
+    fn goal(&self, world: &World) -> Result<(), String> {
+        self.inner.goal(world)
+    }
+}
+
+#[test]
+fn a_world_that_is_over_is_gone() {
+    let mut player = player();
+    for text in ["claims | 0 | calm", "machine_with_data | 0 | infra write 3: crash landed; 1s: restored 500ms"] {
+        let case = case(text);
+        let scenarios = scenario::all();
+        let inner = scenarios.iter().find(|scenario| scenario.name() == case.scenario).unwrap().as_ref();
+        let passing = Passing { inner, clock: Mutex::new(Weak::<capm3_runtime::SystemClock>::new()) };
+        player.play(&passing, &case.plan, case.settings(false)).unwrap();
+        assert_eq!(passing.clock.lock().strong_count(), 0, "{text}: something of its world is still held");
     }
 }
 
