@@ -2,7 +2,8 @@
 //!
 //! A key waits at most once and is never handed to two workers at a time; added while it is being worked on, it comes back
 //! when that work is done. Delayed adds keep the earliest time. Failures back off per key from 5 ms, doubling up to 5 minutes, and a
-//! success forgets them. Keys of a resync stay behind keys that changed.
+//! success forgets them. Keys of a resync stay behind keys that changed. A key that comes back faster than anything real makes it, as
+//! when two replicas undo each other's writes, is made to wait, longer each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,12 @@ use crate::object::Key;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+/// More passes over one key within [`WINDOW`] are a quarrel.
+const LIVELY: u32 = 32;
+const WINDOW: Duration = Duration::from_secs(1);
+const LONGEST_WINDOW: Duration = Duration::from_secs(32);
+/// Paces that are remembered before those of the past are dropped.
+const PACES: usize = 1024;
 
 /// Clones share the queue.
 #[derive(Clone)]
@@ -41,8 +48,25 @@ struct State {
     dirty: BTreeMap<Key, Urgency>,
     delayed: BTreeSet<(Instant, Key)>,
     due: BTreeMap<Key, Instant>,
-    failures: BTreeMap<Key, u32>,
+    /// Since when each key has failed.
+    failing: BTreeMap<Key, Instant>,
+    paces: BTreeMap<Key, Pace>,
     closed: bool,
+}
+
+/// How often a key was worked on lately.
+#[derive(Clone, Copy)]
+struct Pace {
+    since: Instant,
+    passes: u32,
+    /// From then on as many passes are well again.
+    window: Duration,
+}
+
+impl Pace {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= self.window
+    }
 }
 
 type Place = (Urgency, u64);
@@ -145,22 +169,19 @@ impl Queue {
         self.shared.wake.notify_one();
     }
 
-    /// Adds the key after its own backoff, which doubles with every call until [`Queue::forget`].
+    /// Adds the key once more as much time has passed as since it first failed, until [`Queue::forget`]: the pauses double, an outage
+    /// is over for it at the latest when it has lasted twice as long, and what news make it try in between changes nothing in that.
     pub fn add_backoff(&self, key: Key) {
-        let failures = {
-            let mut state = self.shared.state.lock();
-            let failures = state.failures.entry(key.clone()).or_default();
-            *failures = failures.saturating_add(1);
-            *failures
-        };
+        let now = Instant::now();
+        let since = *self.shared.state.lock().failing.entry(key.clone()).or_insert(now);
         if let Some(meters) = &self.shared.meters {
             meters.retries.inc();
         }
-        self.add_after(key, backoff(failures));
+        self.add_after(key, now.duration_since(since).clamp(FIRST_BACKOFF, LONGEST_BACKOFF));
     }
 
     pub fn forget(&self, key: &Key) {
-        self.shared.state.lock().failures.remove(key);
+        self.shared.state.lock().failing.remove(key);
     }
 
     /// The next key, exclusively the caller's until [`Queue::done`]; none once the queue is closed.
@@ -265,6 +286,16 @@ impl State {
             }
             None => Instant::now(),
         };
+        if let Some(pace) = self.paces.get(&key).filter(|pace| pace.passes >= LIVELY && !pace.is_over(Instant::now())) {
+            let at = pace.since + pace.window;
+            if self.due.get(&key).is_none_or(|due| *due > at) {
+                if let Some(later) = self.due.insert(key.clone(), at) {
+                    self.delayed.remove(&(later, key.clone()));
+                }
+                self.delayed.insert((at, key));
+            }
+            return;
+        }
         self.turn += 1;
         let place = (urgency, self.turn);
         self.places.insert(key.clone(), place);
@@ -283,20 +314,31 @@ impl State {
         }
     }
 
+    fn count_pass(&mut self, key: &Key, now: Instant) {
+        if self.paces.len() >= PACES {
+            self.paces.retain(|_, pace| !pace.is_over(now));
+        }
+        let fresh = Pace { since: now, passes: 0, window: WINDOW };
+        let pace = self.paces.entry(key.clone()).or_insert(fresh);
+        if pace.is_over(now) {
+            let quarrels = pace.passes >= LIVELY && now.duration_since(pace.since) < pace.window * 2;
+            let window = if quarrels { (pace.window * 2).min(LONGEST_WINDOW) } else { WINDOW };
+            *pace = Pace { window, ..fresh };
+        }
+        pace.passes += 1;
+    }
+
     fn pop(&mut self, meters: Option<&Meters>) -> Option<Key> {
         let (_, (key, since)) = self.ready.pop_first()?;
         self.places.remove(&key);
-        self.working.insert(key.clone(), Instant::now());
+        let now = Instant::now();
+        self.working.insert(key.clone(), now);
+        self.count_pass(&key, now);
         if let Some(meters) = meters {
             meters.waited.observe(since.elapsed());
         }
         Some(key)
     }
-}
-
-fn backoff(failures: u32) -> Duration {
-    let doublings = failures.saturating_sub(1).min(31);
-    FIRST_BACKOFF.saturating_mul(1 << doublings).min(LONGEST_BACKOFF)
 }
 
 #[cfg(test)]
@@ -391,23 +433,66 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn backoff_doubles_per_key_up_to_five_minutes_and_is_forgotten() {
-        assert_eq!(backoff(1), Duration::from_millis(5));
-        assert_eq!(backoff(2), Duration::from_millis(10));
-        assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
-
         let queue = Queue::new("test");
-        for expected in [5, 10, 20] {
+        for expected in [5, 5, 10, 20, 40] {
             let start = Instant::now();
             queue.add_backoff(key("a"));
             let taken = queue.take().await.unwrap();
             assert_eq!(start.elapsed().as_millis(), expected);
             queue.done(&taken);
         }
+        // News in between fail as well, and make nothing of it longer.
+        let (begun, news) = (Instant::now(), 10);
+        for _ in 0..news {
+            queue.add(key("a"));
+            let taken = queue.take().await.unwrap();
+            queue.add_backoff(key("a"));
+            queue.done(&taken);
+        }
+        queue.take().await.unwrap();
+        assert_eq!(begun.elapsed().as_millis(), 80);
+        queue.done(&key("a"));
+
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let start = Instant::now();
+        queue.add_backoff(key("a"));
+        queue.take().await.unwrap();
+        assert_eq!(start.elapsed(), LONGEST_BACKOFF);
+        queue.done(&key("a"));
         queue.forget(&key("a"));
         let start = Instant::now();
         queue.add_backoff(key("a"));
         queue.take().await.unwrap();
         assert_eq!(start.elapsed().as_millis(), 5);
+    }
+
+    /// As when two replicas undo each other's writes: i22.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_never_rests_is_slowed_down() {
+        let queue = Queue::new("test");
+        let begun = Instant::now();
+        let mut passes = Vec::new();
+        for _ in 0..4 * LIVELY {
+            queue.add(key("a"));
+            let taken = queue.take().await.unwrap();
+            passes.push(begun.elapsed().as_secs());
+            queue.add(taken.clone()); // while it is worked on
+            queue.done(&taken);
+        }
+        assert_eq!((passes[31], passes[32], passes[63], passes[64], passes[96]), (0, 1, 1, 3, 7));
+        // Others do not wait for it, and after a rest it is as quick as they are.
+        queue.add(key("b"));
+        assert_eq!(queue.take().await.unwrap(), key("b"));
+        queue.done(&key("b"));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        drain(&queue).await;
+        let begun = Instant::now();
+        for _ in 0..10 {
+            queue.add(key("a"));
+            let taken = queue.take().await.unwrap();
+            queue.done(&taken);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
