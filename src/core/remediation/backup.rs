@@ -38,12 +38,6 @@ pub fn decode(text: &str) -> Result<Marks, serde_json::Error> {
 }
 
 impl Backup {
-    /// Of a Node that is about to go.
-    pub fn of(node: &Node) -> Self {
-        let meta = &node.metadata;
-        Self { annotations: encode(meta.annotations.as_ref()), labels: encode(meta.labels.as_ref()) }
-    }
-
     /// That is stored on a remediation; what is not there is empty.
     pub fn stored(remediation: &Metal3Remediation) -> Self {
         let text = |key| remediation.metadata.annotations.as_ref().and_then(|all| all.get(key)).cloned();
@@ -53,9 +47,22 @@ impl Backup {
         }
     }
 
-    /// Nothing has to be kept, and nothing given back.
-    pub fn is_empty(&self) -> bool {
-        self.annotations.is_empty() && self.labels.is_empty()
+    /// With what a Node that is about to go carries under keys that are not kept yet; none when nothing is to be added.
+    /// What does not read stays as it is.
+    pub fn completed(&self, node: &Node) -> Option<Self> {
+        let with = |saved: &String, there: Option<&Marks>| {
+            let mut marks = decode(saved).ok()?;
+            let known = marks.len();
+            marks.extend(there.cloned().unwrap_or_default());
+            (marks.len() > known).then(|| encode(Some(&marks)))
+        };
+        let meta = &node.metadata;
+        let annotations = with(&self.annotations, meta.annotations.as_ref());
+        let labels = with(&self.labels, meta.labels.as_ref());
+        (annotations.is_some() || labels.is_some()).then(|| Self {
+            annotations: annotations.unwrap_or_else(|| self.annotations.clone()),
+            labels: labels.unwrap_or_else(|| self.labels.clone()),
+        })
     }
 
     /// The annotations of a remediation that keep it, as a merge patch.

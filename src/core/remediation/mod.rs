@@ -303,11 +303,11 @@ fn fence(o: &Observed<'_>, node: &Node) -> Step {
             Some(Drain::Left(_) | Drain::Unknown(_)) => o.wait_at_most(DRAIN_POLL, expire),
         },
         Mode::Delete if acts => {
-            let saved = Backup::of(node);
-            let kept = backup::is_stored(o.remediation) || saved.is_empty(); // once an attempt (RH-14)
-            if kept || sown(Defect::NodeDeletedWithoutBackup) {
+            // Once an attempt (RH-14), unless it was made of an older Node than the one that is about to go.
+            let lacking = Backup::stored(o.remediation).completed(node);
+            let Some(saved) = lacking.filter(|_| !sown(Defect::NodeDeletedWithoutBackup)) else {
                 return act(Action::DeleteNode);
-            }
+            };
             let patch = json!({ "metadata": { "annotations": saved.patch() } });
             act(Action::Metadata { purpose: Purpose::Backup, patch })
         }
@@ -363,12 +363,13 @@ fn expire(o: &Observed<'_>, target: Target<'_>) -> Step {
     if phase(o.remediation) == Phase::Running {
         return o.become_(Purpose::Fenced, remediation_phase::WAITING); // by way of being switched on again
     }
-    if let Some(status) = handed_over(target.machine, o.now) {
-        return act(Action::HandOver(Box::new(status)));
-    }
     if annotated(target.host, annotation::UNHEALTHY).is_none() {
         let marked = json!({ "metadata": { "annotations": { annotation::UNHEALTHY: annotation::UNHEALTHY_NODE } } });
         return o.host(Purpose::MarkUnhealthy, target.host, marked);
+    }
+    // Last: the owner may delete the Machine at once, and this object with it.
+    if let Some(status) = handed_over(target.machine, o.now) {
+        return act(Action::HandOver(Box::new(status)));
     }
     o.become_(Purpose::GiveUp, remediation_phase::DELETING_MACHINE)
 }
@@ -411,10 +412,9 @@ fn leave(o: &Observed<'_>) -> Step {
         }
     };
     if phase(o.remediation) != Phase::Waiting {
-        return match o.kept_off {
-            Some(_) if !sown(Defect::HostLeftOff) => o.become_(Purpose::Fenced, remediation_phase::WAITING),
-            _ => o.release(None),
-        };
+        // Nothing is touched that the first attempt had not touched yet; what an attempt before left on the Node is taken back.
+        let touched = o.kept_off.is_some() && !sown(Defect::HostLeftOff) || retries(o.remediation) > 0;
+        return if touched { o.become_(Purpose::Fenced, remediation_phase::WAITING) } else { o.release(None) };
     }
     if let Some(host) = o.kept_off {
         return o.power_on(host);

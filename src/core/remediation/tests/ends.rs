@@ -8,7 +8,7 @@ fn ar_25_without_another_attempt_the_machine_is_handed_to_its_owner() {
     world.remediation.status.as_mut().unwrap().retry_count = Some(1);
     world.node = None;
     assert_eq!(world.pass(), Next::Done);
-    assert_eq!(world.writes, ["HandOver", "MarkUnhealthy", "GiveUp"]);
+    assert_eq!(world.writes, ["MarkUnhealthy", "HandOver", "GiveUp"]);
     assert_eq!(world.phase(), "Deleting machine");
     let marked = world.host.unwrap().metadata.annotations.unwrap();
     assert_eq!(marked["capm3.metal3.io/unhealthy"], "capm3/UnhealthyNode");
@@ -23,7 +23,7 @@ fn r_40_a_hand_over_is_repeatable() {
     let mut world = World::in_phase("Waiting", Mode::Delete, 601);
     world.strategy().retry_limit = None;
     world.node = None;
-    for expected in ["HandOver", "MarkUnhealthy", "GiveUp"] {
+    for expected in ["MarkUnhealthy", "HandOver", "GiveUp"] {
         let answers = Answers { node: Some(Fact::Absent), ..Answers::default() };
         let Step::Do(action) = world.decide(&answers) else { panic!("{expected} is missing") };
         world.apply(action);
@@ -119,6 +119,18 @@ fn rh_2_deleted_later_it_puts_everything_back() {
     }
 }
 
+/// Between two attempts the Node may still carry what the first one did to it.
+#[test]
+fn rh_2_deleted_in_a_later_attempt_the_node_is_put_back_too() {
+    let mut world = World::in_phase("Running", Mode::Taint, 0);
+    world.remediation.status.as_mut().unwrap().retry_count = Some(1);
+    let node = world.node.as_mut().unwrap();
+    *node = patched(node, &taint(node, world.now));
+    world.delete();
+    assert_eq!(world.pass(), Next::Done);
+    assert_eq!(world.writes, ["Fenced", "Untaint", "Release"]);
+}
+
 /// K-87: whoever deletes it does not wait longer than the attempt would have taken.
 #[test]
 fn deleted_it_goes_when_its_time_is_over() {
@@ -127,8 +139,10 @@ fn deleted_it_goes_when_its_time_is_over() {
         |world| world.unreachable = true,
         |world| {
             world.node = None;
-            world.remediation =
-                patched(&world.remediation, &json!({ "metadata": { "annotations": Backup::of(&node()).patch() } }));
+            world.remediation = patched(
+                &world.remediation,
+                &json!({ "metadata": { "annotations": Backup::default().completed(&node()).unwrap().patch() } }),
+            );
         },
     ];
     for case in cases {
@@ -288,8 +302,10 @@ fn rh_8_a_limit_that_was_lowered_ends_it() {
 #[test]
 fn rh_11_what_could_not_be_given_back_is_kept() {
     let mut world = World::in_phase("Waiting", Mode::Delete, 0);
-    world.remediation =
-        patched(&world.remediation, &json!({ "metadata": { "annotations": Backup::of(&node()).patch() } }));
+    world.remediation = patched(
+        &world.remediation,
+        &json!({ "metadata": { "annotations": Backup::default().completed(&node()).unwrap().patch() } }),
+    );
     world.node = Some(Node::named("", "n"));
     world.node_refuses = true;
     world.pass();

@@ -85,7 +85,7 @@ fn ar_12_what_the_node_carries_is_stored_to_the_byte() {
 
 fn with_backup(phase: &str, seconds: i64) -> World {
     let mut world = World::kept_off(phase, Mode::Delete, seconds);
-    let stored = Backup::of(&node()).patch();
+    let stored = Backup::default().completed(&node()).unwrap().patch();
     world.remediation = patched(&world.remediation, &json!({ "metadata": { "annotations": stored } }));
     world
 }
@@ -100,6 +100,20 @@ fn ar_13_with_a_backup_the_node_is_deleted() {
     world.node.as_mut().unwrap().metadata.deletion_timestamp = Some(Time(world.now));
     assert_eq!((world.pass(), world.phase()), (secs(300), "Running"));
     assert!(world.writes.is_empty());
+}
+
+/// The cache showed an older Node when the backup was made: what the Node has got since is kept as well before it goes.
+#[test]
+fn a_backup_of_an_older_node_is_completed() {
+    let mut world = with_backup("Running", 0);
+    let node = world.node.as_mut().unwrap();
+    node.metadata.labels = Some(marks(&[("answer", "43"), ("new", "yes")]));
+    node.metadata.annotations = None;
+    world.pass();
+    assert_eq!(world.writes[..2], ["Backup", "DeleteNode"]);
+    let stored = world.remediation.metadata.annotations.clone().unwrap();
+    assert_eq!(stored["remediation.metal3.io/node-annotations-backup"], r#"{"foo":"bar"}"#);
+    assert_eq!(stored["remediation.metal3.io/node-labels-backup"], r#"{"answer":"43","new":"yes"}"#);
 }
 
 #[test]

@@ -263,7 +263,7 @@ fn ar_45_a_backup_is_stored_read_and_taken_away() {
     assert_eq!(Backup::stored(&remediation), wanted);
     let gone = json!({ "metadata": { "annotations": backup::dropped(&remediation) } });
     remediation = patched(&remediation, &gone);
-    assert!(Backup::stored(&remediation).is_empty() && backup::dropped(&remediation).is_none());
+    assert_eq!((Backup::stored(&remediation), backup::dropped(&remediation)), (Backup::default(), None));
     // a Node with neither map needs no pass for it.
     let mut world = World::kept_off("Running", Mode::Delete, 0);
     world.node = Some(Node::named("", "n"));
