@@ -7,6 +7,7 @@ pub mod data;
 pub mod infra;
 pub mod ipam;
 pub mod label_sync;
+mod look;
 pub mod machine;
 pub mod machine_template;
 pub mod migration;

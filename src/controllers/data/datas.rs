@@ -206,7 +206,10 @@ impl Datas {
     async fn depart(&self, key: &Key, mut gathered: Gathered) -> Result<Next, DataError> {
         let mut departure = life::depart(&gathered.observed(), false);
         if departure == Departure::LookLive {
-            gathered.known = self.known_live(key, &gathered.data).await.map_err(DataError::Read)?;
+            let live = self.known_live(key, &gathered.data).await.map_err(DataError::Read)?;
+            // Those that lost the label by which they are listed are in the caches still.
+            gathered.known.claims.extend(live.claims);
+            gathered.known.capi_claims.extend(live.capi_claims);
             if let (None, Some(claim)) = (&gathered.claim, &gathered.data.spec.claim) {
                 let claim = self.reader.get(&key.sibling(&claim.name)).await.map_err(DataError::Read)?;
                 gathered.claim = claim.map(Arc::new);

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use capm3_api::foreign::{BareMetalHost, BareMetalHostRecord, Cluster, HostTenure, Machine, MachineSet, SecretMeta};
-use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine};
-use capm3_api::k8s::{OwnerReference, Resource, Timestamp};
+use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Data, Metal3DataClaim, Metal3Machine, Metal3MachineTemplate};
+use capm3_api::k8s::{OwnerReference, Timestamp};
 use capm3_api::names::{CAPI_GROUP, annotation, label};
 use capm3_core::cluster::infrastructure;
 use capm3_core::host::{self, MachineName};
@@ -20,6 +20,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::{Error, Machines, routes};
+use crate::look::Look;
 
 /// Everything around one machine, for the length of one pass.
 pub(super) struct World {
@@ -43,9 +44,10 @@ pub(super) struct World {
 /// What was read past the caches; none: it is not there.
 #[derive(Default)]
 struct Live {
-    machine: Option<Arc<Metal3Machine>>,
-    hosts: BTreeMap<String, Option<Arc<BareMetalHost>>>,
-    claim: Option<Option<Arc<Metal3DataClaim>>>,
+    machine: Option<Look<Metal3Machine>>,
+    hosts: BTreeMap<String, Look<BareMetalHost>>,
+    claim: Option<Look<Metal3DataClaim>>,
+    machine_set: Option<Arc<MachineSet>>,
 }
 
 impl World {
@@ -136,7 +138,8 @@ impl Machines {
     pub(super) fn refresh(&self, world: &mut World) {
         let stores = &self.stores;
         let key = &world.key;
-        if let Some(machine) = newer(stores.machines.get(key), world.live.machine.clone()) {
+        let look = world.live.machine.as_ref();
+        if let Some(machine) = look.map_or_else(|| stores.machines.get(key), |look| look.now(&stores.machines)) {
             world.machine = machine;
         }
         let meta = &world.machine.metadata;
@@ -154,7 +157,7 @@ impl Machines {
             .and_then(|reference| stores.infrastructure.get(&key.sibling(&reference.name)));
         world.machine_set = world.owner.as_ref().and_then(|owner| {
             let reference = machine::machine_set(owner)?;
-            let set = stores.sets.get(&key.sibling(&reference.name))?;
+            let set = world.live.machine_set.clone().or_else(|| stores.sets.get(&key.sibling(&reference.name)))?;
             let same = reference.uid.is_empty() || set.metadata.uid.as_deref() == Some(&reference.uid);
             same.then_some(set)
         });
@@ -172,22 +175,16 @@ impl Machines {
             world.candidates = Some(self.candidates(world));
         }
 
-        world.claim = match &world.live.claim {
-            Some(None) => None,
-            Some(live) => newer(stores.claims.get(key), live.clone()),
-            None => stores.claims.get(key),
-        };
+        let look = world.live.claim.as_ref();
+        world.claim = look.map_or_else(|| stores.claims.get(key), |look| look.now(&stores.claims));
         let data = machine::rendered_name(&world.machine, world.claim.as_deref());
         world.data = data.and_then(|name| stores.data.get(&key.sibling(name)));
     }
 
     fn host(&self, world: &World, name: &str) -> Option<Arc<BareMetalHost>> {
-        let cached = || self.stores.hosts.get(&world.key.sibling(name));
-        match world.live.hosts.get(name) {
-            None => cached(),
-            Some(None) => None,
-            Some(live) => newer(cached(), live.clone()),
-        }
+        let hosts = &self.stores.hosts;
+        let look = world.live.hosts.get(name);
+        look.map_or_else(|| hosts.get(&world.key.sibling(name)), |look| look.now(hosts))
     }
 
     fn candidates(&self, world: &World) -> (Vec<Arc<BareMetalHost>>, BTreeSet<String>) {
@@ -211,14 +208,14 @@ impl Machines {
             Question::Candidates => world.candidates = Some(self.candidates(world)),
             Question::HostsLive => {
                 for name in self.held_live(&key).await? {
-                    let host: Option<BareMetalHost> = self.reader.get(&key.sibling(&name)).await?;
-                    world.live.hosts.insert(name, host.map(Arc::new));
+                    let look = Look::at(&self.reader, &self.stores.hosts, &key.sibling(&name)).await?;
+                    world.live.hosts.insert(name, look);
                 }
                 world.answers.hosts_are_live = true;
                 self.refresh(world);
             }
             Question::ClaimLive => {
-                world.live.claim = Some(self.reader.get(&key).await?.map(Arc::new));
+                world.live.claim = Some(Look::at(&self.reader, &self.stores.claims, &key).await?);
                 world.answers.claim_is_live = true;
                 self.refresh(world);
             }
@@ -260,8 +257,17 @@ impl Machines {
                 world.answers.control_plane = Some(template);
             }
             Question::NodeReuse { template } => {
-                let template = self.stores.templates.get(&key.sibling(template));
+                let key = key.sibling(template);
+                let template = match self.stores.templates.get(&key) {
+                    None => self.reader.get::<Metal3MachineTemplate>(&key).await?.map(Arc::new), // or just made
+                    known => known,
+                };
                 world.answers.node_reuse = Some(template.map(|template| template.spec.node_reuse == Some(true)));
+            }
+            Question::MachineSet { name } => {
+                world.live.machine_set = self.reader.get(&key.sibling(name)).await?.map(Arc::new);
+                world.answers.machine_set_is_live = true;
+                self.refresh(world);
             }
         }
         Ok(true)
@@ -297,8 +303,8 @@ impl Machines {
         match action {
             Action::Machine { .. } => {}
             Action::Host { name, .. } => {
-                let host: Option<BareMetalHost> = self.reader.get(&key.sibling(name)).await.map_err(failed)?;
-                world.live.hosts.insert(name.clone(), host.map(Arc::new));
+                let look = Look::at(&self.reader, &self.stores.hosts, &key.sibling(name)).await.map_err(failed)?;
+                world.live.hosts.insert(name.clone(), look);
                 world.answers.host_status = None;
             }
             Action::LabelCredentials { name, .. } | Action::UnlabelCredentials { name, .. } => {
@@ -306,7 +312,8 @@ impl Machines {
                 self.answer(world, &question).await.map_err(failed)?;
             }
             Action::CreateClaim(_) | Action::DropClaim { .. } | Action::DeleteClaim { .. } => {
-                world.live.claim = Some(self.reader.get(&key).await.map_err(failed)?.map(Arc::new));
+                let look = Look::at(&self.reader, &self.stores.claims, &key).await.map_err(failed)?;
+                world.live.claim = Some(look);
                 world.answers.claim_is_live = true;
             }
             Action::NameNode { .. } => world.answers.nodes = None,
@@ -336,11 +343,11 @@ impl Machines {
 
     /// Reads the machine past the cache. False: it is gone, and what has its name now is another.
     pub(super) async fn read_machine(&self, world: &mut World) -> Result<bool, ReadError> {
-        let machine: Option<Metal3Machine> = self.reader.get(&world.key).await?;
-        let Some(machine) = machine.filter(|machine| machine.metadata.uid == world.machine.metadata.uid) else {
+        let look = Look::at(&self.reader, &self.stores.machines, &world.key).await?;
+        if look.found().is_none_or(|machine| machine.metadata.uid != world.machine.metadata.uid) {
             return Ok(false);
-        };
-        world.live.machine = Some(Arc::new(machine));
+        }
+        world.live.machine = Some(look);
         world.answers.machine_is_live = true;
         self.refresh(world);
         Ok(true)
@@ -359,6 +366,7 @@ pub(super) fn purpose(question: &Question) -> &'static str {
         Question::Nodes => "cannot look at Nodes",
         Question::ControlPlane { .. } => "cannot read the control plane",
         Question::NodeReuse { .. } => "cannot read the machine template",
+        Question::MachineSet { .. } => "cannot read the MachineSet",
     }
 }
 
@@ -391,15 +399,6 @@ fn in_order(value: Value) -> Value {
 fn gvk(api_version: &str, kind: &str) -> kube::core::GroupVersionKind {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     kube::core::GroupVersionKind::gvk(group, version, kind)
-}
-
-/// The later of two views of one object, or of two objects of one name.
-pub(crate) fn newer<K: Resource>(cached: Option<Arc<K>>, live: Option<Arc<K>>) -> Option<Arc<K>> {
-    let version = |object: &Arc<K>| object.meta().resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
-    match (cached, live) {
-        (Some(cached), Some(live)) => Some(if version(&cached) > version(&live) { cached } else { live }),
-        (cached, live) => live.or(cached),
-    }
 }
 
 /// The namespaced name in the annotation of a machine that goes for a host.

@@ -30,7 +30,7 @@ use capm3_runtime::{
 use serde_json::json;
 
 use gather::World;
-pub(crate) use gather::{newer, owner};
+pub(crate) use gather::owner;
 pub(crate) use routes::awaited;
 
 pub const NAME: &str = "metal3machine";

@@ -17,7 +17,7 @@ use capm3_remote::{Outcome, Reason, Workload};
 use capm3_runtime::{Key, ListOptions, Object, ReadError, Store, chain, key_of};
 
 use super::{Remediations, routes};
-use crate::machine::newer;
+use crate::look::Look;
 
 type Found = (Arc<Machine>, Arc<Metal3Machine>, Arc<BareMetalHost>);
 
@@ -36,13 +36,13 @@ pub(super) struct World {
 /// What was read past the caches, by name; none: it is not there.
 #[derive(Default)]
 struct Live {
-    remediation: Option<Arc<Metal3Remediation>>,
+    remediation: Option<Look<Metal3Remediation>>,
     machines: Names<Machine>,
     metal3_machines: Names<Metal3Machine>,
     hosts: Names<BareMetalHost>,
 }
 
-type Names<K> = BTreeMap<String, Option<Arc<K>>>;
+type Names<K> = BTreeMap<String, Look<K>>;
 
 impl World {
     pub(super) fn observed(&self, now: Timestamp) -> Observed<'_> {
@@ -83,12 +83,7 @@ impl World {
 }
 
 fn near<K: Object>(store: &Store<K>, live: &Names<K>, key: &Key, name: &str) -> Option<Arc<K>> {
-    let cached = || store.get(&key.sibling(name));
-    match live.get(name) {
-        None => cached(),
-        Some(None) => None,
-        Some(live) => newer(cached(), live.clone()),
-    }
+    live.get(name).map_or_else(|| store.get(&key.sibling(name)), |look| look.now(store))
 }
 
 impl Remediations {
@@ -111,7 +106,9 @@ impl Remediations {
     /// Looks at the caches again: the replies to our own writes are in them.
     pub(super) fn refresh(&self, world: &mut World) {
         let (stores, key) = (&self.stores, world.key.clone());
-        if let Some(remediation) = newer(stores.remediations.get(&key), world.live.remediation.clone()) {
+        let look = world.live.remediation.as_ref();
+        let remediation = look.map_or_else(|| stores.remediations.get(&key), |look| look.now(&stores.remediations));
+        if let Some(remediation) = remediation {
             world.remediation = remediation;
         }
         let live = &world.live;
@@ -138,11 +135,11 @@ impl Remediations {
     pub(super) async fn answer(&self, world: &mut World, question: Question) -> Result<bool, ReadError> {
         match question {
             Question::Live => {
-                let live: Option<Metal3Remediation> = self.reader.get(&world.key).await?;
-                let Some(live) = live.filter(|live| live.metadata.uid == world.remediation.metadata.uid) else {
+                let look = Look::at(&self.reader, &self.stores.remediations, &world.key).await?;
+                if look.found().is_none_or(|live| live.metadata.uid != world.remediation.metadata.uid) {
                     return Ok(false);
-                };
-                world.live.remediation = Some(Arc::new(live));
+                }
+                world.live.remediation = Some(look);
                 world.answers.is_live = true;
             }
             Question::Target => {
@@ -169,27 +166,29 @@ impl Remediations {
     async fn read_target(&self, world: &mut World) -> Result<(), ReadError> {
         let key = world.key.clone();
         let Ok(name) = remediation::owner(&world.remediation).map(str::to_owned) else { return Ok(()) };
-        let machine: Option<Arc<Machine>> = self.reader.get(&key.sibling(&name)).await?.map(Arc::new);
-        world.live.machines.insert(name, machine.clone());
+        let look = Look::at(&self.reader, &self.stores.machines, &key.sibling(&name)).await?;
+        let machine = look.found().cloned();
+        world.live.machines.insert(name, look);
         let Some(name) = machine.as_deref().and_then(remediation::infrastructure) else { return Ok(()) };
-        let metal3: Option<Arc<Metal3Machine>> = self.reader.get(&key.sibling(name)).await?.map(Arc::new);
-        world.live.metal3_machines.insert(name.to_owned(), metal3.clone());
+        let look = Look::at(&self.reader, &self.stores.metal3_machines, &key.sibling(name)).await?;
+        let metal3 = look.found().cloned();
+        world.live.metal3_machines.insert(name.to_owned(), look);
         let Some(name) = metal3.as_deref().and_then(|metal3| host_name(metal3).ok().flatten()) else { return Ok(()) };
         self.read_host(world, name.to_owned()).await
     }
 
     /// Reads a host past the cache.
     pub(super) async fn read_host(&self, world: &mut World, name: String) -> Result<(), ReadError> {
-        let host: Option<BareMetalHost> = self.reader.get(&world.key.sibling(&name)).await?;
-        world.live.hosts.insert(name, host.map(Arc::new));
+        let look = Look::at(&self.reader, &self.stores.hosts, &world.key.sibling(&name)).await?;
+        world.live.hosts.insert(name, look);
         Ok(())
     }
 
     /// Reads the Machine past the cache.
     pub(super) async fn read_machine(&self, world: &mut World) -> Result<(), ReadError> {
         let Some(name) = world.machine().map(|machine| key_of(&**machine).name) else { return Ok(()) };
-        let machine: Option<Machine> = self.reader.get(&world.key.sibling(&name)).await?;
-        world.live.machines.insert(name, machine.map(Arc::new));
+        let look = Look::at(&self.reader, &self.stores.machines, &world.key.sibling(&name)).await?;
+        world.live.machines.insert(name, look);
         self.refresh(world);
         Ok(())
     }

@@ -97,7 +97,7 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
         Ok(selector) => selector,
         Err(error) => return r.fail(rows::ASSOCIATE_FAILED, error.into()),
     };
-    let reuse = reuse::value(owner, o.machine_set);
+    let reuse = reuse::told(o, owner)?;
     let wanted = Wanted {
         machine: o.name(),
         cluster: cluster.metadata.name.as_deref().unwrap_or_default(),

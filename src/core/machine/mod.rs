@@ -118,6 +118,8 @@ pub struct Answers {
     pub control_plane: Option<Option<String>>,
     /// `nodeReuse` of the owner's template; inner none when there is no such template.
     pub node_reuse: Option<Option<bool>>,
+    /// The MachineSet was read live: when there is none, there is none.
+    pub machine_set_is_live: bool,
     /// The claim that this pass wrote took a host that was kept for it.
     pub reused: bool,
     /// The host cannot be marked against moves just now, which is no reason to stop (M-16).
@@ -173,6 +175,10 @@ pub enum Question {
     },
     NodeReuse {
         template: String,
+    },
+    /// A MachineSet that owns the machine and is not known.
+    MachineSet {
+        name: String,
     },
 }
 
@@ -379,7 +385,9 @@ impl Report {
     /// What was asked could not be found out.
     pub fn read_failed(&mut self, question: &Question, error: &str) {
         let rows: &[Row] = match question {
-            Question::Candidates | Question::Credentials { .. } => &[rows::ASSOCIATE_FAILED],
+            Question::Candidates | Question::Credentials { .. } | Question::MachineSet { .. } => {
+                &[rows::ASSOCIATE_FAILED]
+            }
             Question::HostStatus { .. } => &rows::PAUSE_SET_FAILED,
             Question::Secret { .. } => &[rows::METADATA_FAILED],
             Question::Nodes => &[rows::CREATE_FAILED],

@@ -11,13 +11,23 @@ use super::{Flow, Observed, Question, ask};
 use crate::host::group_of;
 
 /// Value of the node-reuse label that the machine answers to; none for a machine without such an owner.
-pub(super) fn value(owner: &Machine, set: Option<&MachineSet>) -> Option<String> {
+fn value(owner: &Machine, set: Option<&MachineSet>) -> Option<String> {
     if is_control_plane(owner) {
         return control_plane(owner).map(|plane| format!("cp-{}", plane.name));
     }
     let owners = set?.metadata.owner_references.as_deref().unwrap_or_default();
     let deployment = owners.iter().find(|o| o.kind == "MachineDeployment" && is_in(o, CAPI_GROUP))?;
     Some(format!("md-{}", deployment.name))
+}
+
+/// The same once it can be told: a MachineSet that the cache does not show may just have been made.
+pub(super) fn told(o: &Observed<'_>, owner: &Machine) -> Flow<Option<String>> {
+    match machine_set(owner) {
+        Some(set) if o.machine_set.is_none() && !is_control_plane(owner) && !o.answers.machine_set_is_live => {
+            ask(Question::MachineSet { name: set.name.clone() })
+        }
+        _ => Continue(value(owner, o.machine_set)),
+    }
 }
 
 /// The MachineSet that owns the machine, by name (M-109).
@@ -29,7 +39,7 @@ pub fn machine_set(owner: &Machine) -> Option<&OwnerReference> {
 /// Whether the host is to be kept, and under which value: what the owner's template of today says (M-107, M-108).
 /// Without a MachineDeployment there is nobody to keep it for (H-12).
 pub(super) fn wanted(o: &Observed<'_>, owner: &Machine) -> Flow<Option<String>> {
-    let Some(value) = value(owner, o.machine_set) else { return Continue(None) };
+    let Some(value) = told(o, owner)? else { return Continue(None) };
     let template = if is_control_plane(owner) {
         let Some(plane) = control_plane(owner) else { return Continue(None) };
         match &o.answers.control_plane {

@@ -243,6 +243,19 @@ fn a_mf_7_and_a_h_16_a_selector_that_cannot_be_is_an_error() {
     assert_eq!(world.legacy("AssociateBMH").unwrap().1.as_deref(), Some("AssociateBMHFailed"));
 }
 
+/// For whom a host may be kept is known before one is chosen: the cache may be behind the MachineSet.
+#[test]
+fn a_machine_set_that_is_not_known_is_asked_for_before_a_host_is_taken() {
+    let mut world = World::new();
+    world.hosts.push(host("host-9", host_state::AVAILABLE));
+    world.owner().metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineSet", "set")]);
+    let asks = |question: &Question| *question == Question::MachineSet { name: "set".to_owned() };
+    assert_eq!(world.pass_unanswered(asks), End::Refused);
+    assert!(!world.writes.iter().any(|write| write.starts_with("Claim")), "{:?}", world.writes);
+    world.pass();
+    assert!(world.writes.iter().any(|write| write.starts_with("Claim")), "{:?}", world.writes);
+}
+
 #[test]
 fn a_mf_5_a_kept_host_is_taken_and_remembered_as_such() {
     let mut world = World::new();

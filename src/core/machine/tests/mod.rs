@@ -406,6 +406,7 @@ impl World {
             Question::HostStatus { .. } => answers.host_status = Some("{\"poweredOn\":true}".to_owned()),
             Question::Nodes => answers.nodes = Some(self.nodes.clone()),
             Question::ControlPlane { .. } => answers.control_plane = Some(self.control_plane.clone()),
+            Question::MachineSet { .. } => answers.machine_set_is_live = true,
             Question::NodeReuse { .. } => answers.node_reuse = Some(self.node_reuse),
         }
     }
