@@ -1,7 +1,7 @@
 //! Both runners: every single fault of every scenario, and faults by seed. `make sim` runs this in a release build.
 //!
 //! ```text
-//! prove all|plans|seeds [--seeds N] [--threads N] [--seconds N] [--scenario NAME] [--summary FILE]
+//! prove all|plans|seeds [--seeds N] [--first SEED] [--slice K/N] [--threads N] [--seconds N] [--scenario NAME] [--summary FILE]
 //! prove planted [--most N] [--threads N]
 //! prove replay SCENARIO SEED [PLAN]
 //! ```
@@ -9,6 +9,7 @@
 //! `planted` hunts each defect of `capm3_core::planted` with the cases of both runners, and fails when one is not found. It needs the
 //! feature of that name; with it `all` hunts them too.
 //!
+//! `--slice K/N` plays every N-th of the plans, from the K-th on (modulo N): N runs in a row play all of them.
 //! The number of seeds says how much is run, not the time. `--seconds` is for machines that are too slow for that: it ends the runners
 //! early, which the summary says. Without it fewer than were asked for are a failure, as are fewer than [`PLANS`] plans of all scenarios.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
@@ -18,11 +19,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use capm3_sim::fault::Plan;
 use capm3_sim::proof::{Case, Deck, Failure, Player, Report, Share, Tally, Team, exhaustive, play, shrink};
+use capm3_sim::scenario::script::{self, Script};
 use capm3_sim::scenario::{self, Scenario};
+use mimalloc::MiMalloc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+
+/// A run makes and drops some hundred thousand small objects.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Fewer are not every single fault of every scenario.
 const PLANS: usize = 10_000;
@@ -165,11 +173,13 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     watch_for_endless();
     let threads = threads(options)?;
     let seeds = number(options, "--seeds")?.unwrap_or(SEEDS);
+    let slice = slice(option("--slice").unwrap_or("0/1"))?;
     let team = Team { runtimes: runtime, threads, enough: is_over };
     let mut scenarios = scenario::all();
     if let Some(name) = option("--scenario") {
         scenarios.retain(|scenario| scenario.name() == name);
     }
+    let memory = if what == "all" { largest_world()? } else { 0 };
     let calm = team.record(&scenarios).map_err(|stuck| stuck.to_string())?;
     println!("{} scenarios recorded in {:.1} s", calm.len(), start.elapsed().as_secs_f64());
 
@@ -177,6 +187,7 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     let mut tallies = Vec::new();
     if what != "seeds" {
         let cases = in_turn(&calm.iter().map(single).collect::<Vec<_>>());
+        let cases: Vec<_> = cases.into_iter().skip(slice.0).step_by(slice.1).collect();
         let begun = Instant::now();
         end_at(if what == "all" { 1 } else { 4 });
         let tally = team.run(cases.len(), &|i| plays(cases[i].clone()));
@@ -192,13 +203,15 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
         let deck = Deck { scenarios: &scenarios, recordings: &recordings };
         let begun = Instant::now();
         end_at(4);
-        let tally = team.run(seeds, &|i| plays(deck.deal(i as u64)));
+        let first = number(options, "--first")?.unwrap_or_default();
+        let tally = team.run(seeds, &|i| plays(deck.deal((first + i) as u64)));
         well &= show("seeds", &tally, begun.elapsed(), threads);
         tallies.push(("seeds", tally, begun.elapsed()));
     }
     let hunted = if what == "all" { planted(options)? } else { Hunted::default() };
     well &= hunted.all_found();
-    let summary = summary(&tallies, &hunted, threads, start.elapsed());
+    let mut summary = summary(&tallies, &hunted, threads, start.elapsed());
+    summary["world_of_10000_hosts_mib"] = memory.into();
     println!("{summary:#}");
     if let Some(file) = option("--summary") {
         if let Some(folder) = Path::new(file).parent() {
@@ -211,6 +224,28 @@ fn prove(what: &str, options: &[&str]) -> Result<bool, String> {
     }
     result(&scenarios, &tallies, &hunted, start.elapsed());
     Ok(well)
+}
+
+/// How much memory the largest of the scenario files takes. To be asked before anything else has run in this process.
+fn largest_world() -> Result<u64, String> {
+    let script =
+        Script::read(include_str!("../../../docs/sim/ten-thousand-hosts.yaml")).map_err(|error| error.to_string())?;
+    let runtime = runtime().map_err(|error| error.to_string())?;
+    let told = runtime.block_on(Box::pin(script::play(&script, script.seed, &Plan::calm())));
+    let told = told.map_err(|error| error.to_string())?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let mib = peak.unwrap_or_default() / 1024;
+    println!("a world of 10 000 hosts and its managers: {mib} MiB, {} objects in the end", told.objects);
+    if told.failures.is_empty() { Ok(mib) } else { Err(format!("a world of 10 000 hosts: {:?}", told.failures)) }
+}
+
+/// Where to begin and how far to go each time.
+fn slice(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(at, of)| Some((at.parse::<usize>().ok()?, of.parse::<usize>().ok()?)));
+    let (at, of) = parts.filter(|(_, of)| *of > 0).ok_or_else(|| format!("--slice {text}? It is K/N, as in 2/3"))?;
+    Ok((at % of, of))
 }
 
 fn single(calm: &Report) -> Vec<Case> {

@@ -13,13 +13,15 @@ use crate::world::kinds::{
 };
 use crate::world::{Deed, World};
 
+pub const PAUSE: &str = "pause the cluster";
+
 type Doing = for<'a> fn(&'a World) -> BoxFuture<'a, ()>;
 
 /// Everything that plans may name.
 const DEEDS: [(&str, Doing); 4] = [
     ("touch everything", |world| Box::pin(touch_everything(world))),
     ("label hosts", |world| Box::pin(label_hosts(world))),
-    ("pause the cluster", |world| Box::pin(pause_the_cluster(world))),
+    (PAUSE, |world| Box::pin(pause_the_cluster(world))),
     ("forget hosts", |world| Box::pin(forget_hosts(world))),
 ];
 
@@ -77,7 +79,15 @@ async fn pause_the_cluster(world: &World) {
     patch_all(world, CLUSTER, &json!({"spec": {"paused": false}})).await;
 }
 
-/// Machines lose the annotation that names their host.
+/// Machines lose the annotation that names their host. One that nobody has yet is a wish, and stays.
 async fn forget_hosts(world: &World) {
-    patch_all(world, METAL3_MACHINE, &json!({"metadata": {"annotations": {annotation::HOST: null}}})).await;
+    let hand = world.hand();
+    for host in world.server.all(&HOST.filed()) {
+        let consumer = &host["spec"]["consumerRef"];
+        if consumer["kind"] == "Metal3Machine" {
+            let forgotten = json!({"metadata": {"annotations": {annotation::HOST: null}}});
+            let machine = consumer["name"].as_str().unwrap_or_default();
+            let _ = hand.send(METAL3_MACHINE, machine, Deed::Patch(forgotten)).await;
+        }
+    }
 }

@@ -29,6 +29,8 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 const ENDLESS: u64 = 20_000;
 /// How often a lag looks whether it is over.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the API servers are stopped for a restore.
+const RESTORING: Duration = Duration::from_secs(3);
 /// Just below the deadline that the API server gives webhooks.
 const SLOW: Duration = Duration::from_secs(9);
 
@@ -97,6 +99,8 @@ struct State {
     /// Until when something is away.
     storm: BTreeMap<Provider, Instant>,
     sink: Option<Instant>,
+    /// Managers do not reach the management cluster.
+    away: bool,
     /// How many timed faults are not over yet.
     pending: u32,
     story: Vec<String>,
@@ -260,17 +264,23 @@ impl Injector {
         });
     }
 
-    /// The management cluster at a moment, as it was `age` before.
+    /// The management cluster as it was `age` before a moment, from which on the managers do not reach it for a while: to restore
+    /// etcd every API server is stopped, and what managers had on the wire breaks.
     async fn restore(self: &Arc<Self>, at: Instant, age: Duration, i: usize) {
         sleep_until(at.checked_sub(age).unwrap_or(self.start)).await;
         let Some(backup) = self.world.upgrade().map(|world| world.server.backup()) else { return };
         sleep_until(at).await;
-        if self.strike(i)
-            && let Some(world) = self.world.upgrade()
-        {
-            world.server.restore(&backup);
-            self.tower.excuse_restored(&world.server);
+        if !self.strike(i) {
+            return;
         }
+        self.state.lock().away = true;
+        let server = self.world.upgrade().map(|world| world.server.clone());
+        let Some(server) = server else { return };
+        server.restart();
+        sleep(RESTORING).await;
+        server.restore(&backup);
+        self.tower.excuse_restored(&server);
+        self.state.lock().away = false;
     }
 
     /// A fault that is not about one request. `id` is the manager's process that it is about, if it is about one.
@@ -375,6 +385,9 @@ impl Injector {
             let until = |end: Option<&Instant>| end.is_some_and(|end| now < *end);
             if state.asked > ENDLESS {
                 return Fate::Hang;
+            }
+            if state.away && !side.remote {
+                return Fate::Break;
             }
             if state.dying.remove(&call.process) {
                 drop(state);

@@ -320,7 +320,7 @@ fn same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// One provider alone does not write an object again and again.
+/// One replica alone does not write an object again and again.
 pub(super) fn i22_no_busy_loop(memory: &Memory, seen: &Seen<'_>) -> Option<String> {
     let writes = memory.writes_to(seen.what, &seen.path);
     (writes >= MANY_WRITES).then(|| format!("{} was written {writes} times with nobody else doing anything", seen.path))

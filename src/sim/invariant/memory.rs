@@ -47,7 +47,7 @@ pub(super) struct Memory {
     cycles: BTreeMap<String, u32>,
     /// Our writes to an object since somebody else wrote anything.
     writes: BTreeMap<(What, String), u32>,
-    last_writer: Option<Who>,
+    last_writer: Option<(Who, u32)>,
 }
 
 impl Memory {
@@ -64,6 +64,9 @@ impl Memory {
         *self = Self::default();
         self.objects.insert(What::Node, nodes);
         self.take_in_all(management);
+        // That they go for a host may be among what is forgotten.
+        let machines = self.objects.get(&What::Machine).into_iter().flat_map(BTreeMap::keys);
+        self.abandoned = machines.map(|machine| (What::Machine, machine.clone())).collect();
     }
 
     fn take_in_all(&mut self, management: &Server) {
@@ -92,8 +95,9 @@ impl Memory {
     }
 
     fn count(&mut self, seen: &Seen<'_>) {
-        if self.last_writer != Some(seen.who) {
-            self.last_writer = Some(seen.who);
+        let writer = Some((seen.who, seen.process));
+        if self.last_writer != writer {
+            self.last_writer = writer;
             self.writes.clear();
         }
         if seen.who != Who::Other && !matches!(seen.what, What::Other | What::Event) {

@@ -25,6 +25,7 @@ mod view;
 use std::sync::Arc;
 
 use capm3_runtime::Clock;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::server::{Change, Server};
@@ -68,6 +69,20 @@ macro_rules! checks {
 /// What is asked about every write of ours to an object that is remembered.
 const ALWAYS: &[(&str, Check)] =
     checks![i17_paused_is_quiet, i18_only_our_own, i19_own_namespace, i20_fenced, i22_no_idle_write, i22_no_busy_loop];
+
+/// Whether something was written before another: after a restore from a backup managers act on what they knew until they have listed
+/// every kind anew, and what they build on may be gone.
+const AFTER_ANOTHER: [&str; 7] = [
+    "i2_own_address",
+    "i9_claimable",
+    "i10_durable_first",
+    "i11_undone_first",
+    "i12_one_provider_id",
+    "i15_reserved_first",
+    "i18_only_our_own",
+];
+/// How long that may take, in seconds.
+const LISTED_ANEW: i64 = 60;
 
 /// What is asked about a write of ours to an object of this kind.
 fn checks_of(what: What) -> &'static [(&'static str, Check)] {
@@ -123,6 +138,8 @@ struct State {
     memory: Memory,
     violations: Vec<Violation>,
     checks: u64,
+    /// Until when [`AFTER_ANOTHER`] is not asked.
+    forgiven: Option<Timestamp>,
 }
 
 impl Watchtower {
@@ -159,7 +176,9 @@ impl Watchtower {
 
     /// The management cluster came back from a backup on purpose: what is remembered of it is what it says now.
     pub fn excuse_restored(&self, management: &Server) {
-        self.state.lock().memory.recall_management(management);
+        let mut state = self.state.lock();
+        state.memory.recall_management(management);
+        state.forgiven = Timestamp::from_second(self.clock.now().as_second() + LISTED_ANEW).ok();
     }
 
     /// What is wrong with a world in which nothing happens any more.
@@ -173,6 +192,9 @@ impl State {
         if seen.who != Who::Other {
             let always = if matches!(seen.what, What::Event | What::Other) { &[] } else { ALWAYS };
             for (invariant, check) in checks_of(seen.what).iter().chain(always) {
+                if self.forgiven.is_some_and(|until| seen.now < until) && AFTER_ANOTHER.contains(invariant) {
+                    continue;
+                }
                 self.checks += 1;
                 if let Some(what) = check(&self.memory, seen) {
                     self.violations.push(Violation { invariant, what, revision: seen.revision });

@@ -146,6 +146,8 @@ impl Who {
 pub(super) struct Seen<'a> {
     pub what: What,
     pub who: Who,
+    /// Which of its replicas.
+    pub process: u32,
     pub verb: Verb,
     pub fence: Fence,
     pub on_status: bool,
@@ -165,6 +167,7 @@ impl<'a> Seen<'a> {
         Self {
             what: What::of(realm, &call.group, &call.resource),
             who: Who::of(realm, &call.user, call.process),
+            process: call.process,
             verb: call.verb,
             fence: call.fence,
             on_status: call.subresource == "status",

@@ -6,7 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::case::Case;
-use crate::fault::{Failure, Fault, Lag, Overlap, Plan, Planned, Recording, Refused, When, deeds};
+use crate::fault::deeds::{self, PAUSE};
+use crate::fault::{Failure, Fault, Lag, Overlap, Plan, Planned, Recording, Refused, When};
 use crate::scenario::Scenario;
 use crate::world::Provider;
 
@@ -34,8 +35,30 @@ impl Deck<'_> {
         let faults = [1, 1, 1, 1, 2, 2, 2, 3, 3, 4][rng.usize(..10)];
         let mut plan: Vec<Planned> = (0..faults).filter_map(|_| draw(&mut rng, scenario.as_ref(), recording)).collect();
         plan.dedup();
+        if plan.iter().any(|planned| matches!(planned.fault, Fault::Restored(_))) {
+            plan.retain(|planned| !outlives(&planned.fault));
+        }
+        // Who pauses a cluster means it: the deed would resume it.
+        if scenario.name().contains("pause") {
+            plan.retain(|planned| planned.fault != Fault::Deed(PAUSE.to_owned()));
+        }
         Case { scenario: scenario.name().to_owned(), seed, plan: Plan(plan) }
     }
+}
+
+/// What a manager knows from before a restore, and still acts on after it: who restores a cluster ends that first.
+fn outlives(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Paused(_)
+            | Fault::Overlaps(_)
+            | Fault::Lags(_)
+            | Fault::WatchHangs(_)
+            | Fault::EventLost
+            | Fault::Burst(_)
+            | Fault::Unapplied(Failure::Timeout)
+            | Fault::LostReply(Failure::Timeout)
+    )
 }
 
 fn draw(rng: &mut Rng, scenario: &dyn Scenario, recording: &Recording) -> Option<Planned> {

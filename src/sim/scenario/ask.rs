@@ -150,6 +150,12 @@ pub(super) async fn machine(hand: &Hand, name: &str, spec: Value) -> Result<(), 
     hand.create(MACHINE, json!({"metadata": metadata, "spec": spec})).await.map(drop)
 }
 
+/// Waits until Cluster API knows whose the Metal3Machine is: before, its end has nothing to do with its Machine's.
+pub(super) async fn adopted(hand: &Hand, name: &str) -> Result<(), Stuck> {
+    let owned = |machine: &Value| machine["metadata"]["ownerReferences"].is_array();
+    hand.until(BOUND, (METAL3_MACHINE, name), "its owner", owned).await.map(drop)
+}
+
 pub(super) async fn runs(hand: &Hand, machine: &str) -> Result<(), Stuck> {
     shows(hand, MACHINE, machine, "/status/phase", "Running".into()).await
 }

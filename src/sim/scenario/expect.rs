@@ -141,8 +141,8 @@ pub(super) fn is_free(host: &Value) -> Found {
     holds(state == "available", || format!("{} is {state}", name(host)))
 }
 
-/// No machine, and nothing that machines leave: data, claims, addresses, Secrets, Nodes, marks on hosts.
-pub(super) fn nothing_is_left(world: &World) -> Found {
+/// No machine, and nothing that machines leave: data, claims, addresses, Secrets, Nodes.
+pub(super) fn nothing_but_hosts_is_left(world: &World) -> Found {
     let kinds =
         [MACHINE, METAL3_MACHINE, BOOTSTRAP, DATA, DATA_CLAIM, IP_CLAIM, IP_ADDRESS, CAPI_IP_CLAIM, CAPI_IP_ADDRESS];
     kinds.into_iter().try_for_each(|kind| there_are(world, kind, 0))?;
@@ -155,11 +155,18 @@ pub(super) fn nothing_is_left(world: &World) -> Found {
     for secret in all(world, SECRET) {
         let rendered = name(&secret).ends_with("-metadata") || name(&secret).ends_with("-networkdata");
         holds(!rendered, || format!("Secret {} is left", name(&secret)))?;
+    }
+    have_data(world, 0, 0)
+}
+
+/// The same, and no host and no credentials carry a mark.
+pub(super) fn nothing_is_left(world: &World) -> Found {
+    nothing_but_hosts_is_left(world)?;
+    for secret in all(world, SECRET) {
         let marked = name(&secret).ends_with("-bmc") && !secret["metadata"]["labels"][label::CLUSTER_NAME].is_null();
         holds(!marked, || format!("Secret {} still has the cluster's label", name(&secret)))?;
     }
-    all(world, HOST).iter().try_for_each(|host| is_free(host))?;
-    have_data(world, 0, 0)
+    all(world, HOST).iter().try_for_each(|host| is_free(host))
 }
 
 /// The address of a claim of this provider, if it has one that is really its own.

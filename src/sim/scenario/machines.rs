@@ -179,11 +179,15 @@ pub(super) const PLAYS: &[Play] = &[
 ];
 
 async fn without_data(world: &World) -> Result<(), Stuck> {
-    ask::machine(&world.hand(), "m1", metal3(None)).await
+    let hand = world.hand();
+    ask::machine(&hand, "m1", metal3(None)).await?;
+    ask::adopted(&hand, "m1").await
 }
 
 async fn with_data(world: &World) -> Result<(), Stuck> {
-    ask::machine(&world.hand(), "m1", metal3(Some("template"))).await
+    let hand = world.hand();
+    ask::machine(&hand, "m1", metal3(Some("template"))).await?;
+    ask::adopted(&hand, "m1").await
 }
 
 async fn comes_and_goes(world: &World) -> Result<(), Stuck> {

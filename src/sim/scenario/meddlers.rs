@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::ask::{
     self, CLUSTER_NAME, a_while, data_template, deployment, gone, machine_template, metal3, pool, run, until,
 };
-use super::expect::{Found, all, are_running, holds, name, nothing_is_left, there_are};
+use super::expect::{Found, all, are_running, holds, name, nothing_but_hosts_is_left, nothing_is_left, there_are};
 use super::{Play, Stage, nothing};
 use crate::actors::user::Mischief::{Deletes, DeletesSecrets, StripsFinalizers, StripsMarks, StripsOwners};
 use crate::actors::user::{Mischief, meddle};
@@ -61,7 +61,7 @@ pub(super) const PLAYS: &[Play] = &[
     Play {
         name: "user_strips_finalizers",
         drive: |world| Box::pin(meddled(world, &[StripsFinalizers])),
-        goal: nothing_is_left,
+        goal: nothing_but_hosts_is_left, // who takes the machine's off while no manager looks takes over its host
         ..ONE
     },
     Play {
@@ -97,6 +97,7 @@ async fn applied_again(world: &World) -> Result<(), Stuck> {
 async fn meddled(world: &World, mischief: &[Mischief]) -> Result<(), Stuck> {
     let hand = world.hand();
     ask::machine(&hand, "m1", metal3(Some("template"))).await?;
+    ask::adopted(&hand, "m1").await?;
     meddle(world, mischief, 6).await;
     a_while(world, Duration::from_secs(20)).await;
     hand.delete(MACHINE, "m1").await

@@ -14,7 +14,7 @@ use super::{Play, Stage, nothing};
 use crate::actors::Actor;
 use crate::host::FAIL;
 use crate::world::kinds::*;
-use crate::world::{Hand, Provider, SITE, Stuck, World};
+use crate::world::{Deed, Hand, Provider, SITE, Stuck, World};
 
 const ILL: Play = Play {
     name: "",
@@ -197,9 +197,8 @@ async fn by_force(world: &World) -> Result<(), Stuck> {
     shows(&hand, HOST, &host, "/status/poweredOn", false.into()).await?;
     a_while(world, Duration::from_secs(5)).await;
     hand.delete(REMEDIATION, "m1").await?;
-    if !hand.get(REMEDIATION, "m1").is_null() {
-        hand.patch(REMEDIATION, "m1", json!({"metadata": {"finalizers": null}})).await?;
-    }
+    let forced = Deed::Patch(json!({"metadata": {"finalizers": null}}));
+    let _ = hand.send(REMEDIATION, "m1", forced).await; // it may have gone by itself
     gone(&hand, REMEDIATION, "m1").await?;
     shows(&hand, HOST, &host, "/status/poweredOn", true.into()).await?;
     // What the Node was tainted with is told by nobody any more; its user takes it off.

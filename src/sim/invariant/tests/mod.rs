@@ -79,6 +79,7 @@ impl Scene {
         self.state.see(&Seen {
             what,
             who,
+            process: 1,
             verb,
             fence,
             on_status,
