@@ -40,7 +40,9 @@ pub(super) fn stop_if_paused(o: &Observed<'_>, r: &mut Report) -> Flow<()> {
         }
     } else {
         r.say(rows::NOT_PAUSED, "");
-        if let Some(host) = o.own_host().filter(|_| !machine_paused) {
+        // One that leaves names its host no more if somebody took the annotation: the host could never be wiped.
+        let held = o.held.first().copied().filter(|_| leaving);
+        if let Some(host) = o.own_host().or(held).filter(|_| !machine_paused) {
             resume_host(o, host)?;
         }
     }

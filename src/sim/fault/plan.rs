@@ -179,15 +179,6 @@ impl Plan {
 }
 
 impl Plan {
-    /// How far a manager's clock goes back: what is to be done at a time is done so much later.
-    pub fn set_back(&self) -> Duration {
-        let back = self.0.iter().filter_map(|planned| match planned.fault {
-            Fault::Clock(seconds) => u64::try_from(seconds.checked_neg()?).ok(),
-            _ => None,
-        });
-        Duration::from_secs(back.sum())
-    }
-
     /// Whether the world goes back to what it was: then what was asked for may be forgotten, and nobody asks again.
     pub fn forgets(&self) -> bool {
         self.0.iter().any(|planned| matches!(planned.fault, Fault::Restored(_)))

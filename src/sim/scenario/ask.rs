@@ -11,7 +11,7 @@ use crate::world::kinds::*;
 use crate::world::{Hand, Stuck, World};
 
 /// Virtual time in which what is waited for comes, faults or not.
-pub(super) const BOUND: Duration = Duration::from_secs(3600);
+pub(super) const BOUND: Duration = Duration::from_secs(2 * 3600);
 
 pub(super) const CLUSTER_NAME: &str = "prod";
 

@@ -76,6 +76,21 @@ fn a_p_8_a_host_that_goes_while_it_is_paused() {
     world.says("Paused", "True", "Paused");
 }
 
+/// Somebody took the annotation that names the host while it was paused, and then the machine was deleted.
+#[test]
+fn the_host_of_a_machine_that_leaves_is_resumed_also_without_the_annotation() {
+    let mut world = World::running();
+    world.pause(true);
+    assert_eq!(world.pass(), WAIT);
+    assert_eq!(world.host_annotation(annotation::HOST_PAUSED), Some(annotation::HOST_PAUSED_BY_US));
+    world.m3m().metadata.annotations.as_mut().unwrap().remove(annotation::HOST);
+    world.delete();
+    world.pause(false);
+    world.pass();
+    assert_eq!(world.host_annotation(annotation::HOST_PAUSED), None);
+    assert_eq!(world.hosts[0].spec.image, None);
+}
+
 #[test]
 fn m_16_a_host_that_cannot_be_held_back_from_moves_is_looked_after_all_the_same() {
     let mut world = World::running();
