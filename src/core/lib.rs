@@ -6,6 +6,8 @@
 pub mod cluster;
 pub mod conditions;
 pub mod data;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 pub mod ipam;
 pub mod labels;

@@ -7,6 +7,9 @@
 //!
 //! Rules: docs/spec/data-rendering.md D-53, D-54 with hazard HD-36 adopted.
 
+#[cfg(test)]
+pub(crate) mod old_reader;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -141,10 +144,15 @@ fn breaks_plain_syntax(text: &str) -> bool {
         || text.starts_with("...")
 }
 
-/// Text that a YAML 1.1 or 1.2 reader resolves to a boolean, a null, a number or a time.
+/// Text that a YAML 1.1 or 1.2 reader resolves to a boolean, a null, a number or a time. The host operator's looks for numbers where
+/// a sign or a digit stands first, and leaves out every `_` before.
 fn reads_as_another_type(text: &str) -> bool {
     const WORDS: [&str; 13] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", ".nan", "<<", "="];
-    WORDS.iter().any(|word| text.eq_ignore_ascii_case(word)) || is_number(text) || is_base_60(text) || is_date(text)
+    WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+        || is_number(text)
+        || (text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') && is_number(&text.replace('_', "")))
+        || is_base_60(text)
+        || is_date(text)
 }
 
 fn is_number(text: &str) -> bool {
@@ -235,6 +243,7 @@ mod tests {
             Ok(read) => assert_eq!(&read, value, "read back from\n{document}"),
             Err(error) => panic!("{error}\n{document}"),
         }
+        assert_eq!(&old_reader::read(&document), value, "read back by a reader of 1.1 from\n{document}");
     }
 
     #[test]
@@ -300,6 +309,11 @@ mod tests {
             "2001-12-14 21:59:43",
             "<<",
             "=",
+            "+_1",
+            "-_.5",
+            "0_x10",
+            "1e_3",
+            "0x_",
         ] {
             assert_eq!(string(word), format!("\"{word}\""));
         }

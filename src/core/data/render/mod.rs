@@ -6,6 +6,8 @@
 //! Rules: docs/spec/data-rendering.md D-69 to D-79 and N-1 to N-16 with hazards HD-19 and HD-32 to HD-35 adopted.
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "cases are JSON literals")]
 mod tests;
 

@@ -27,6 +27,8 @@ use jiff::Timestamp;
 pub use self::absent::{Unserved, without_pool};
 pub use self::needs::{Confirmed, Needs, needs};
 use self::pass::Pass;
+#[cfg(test)]
+pub(crate) use self::pass::mix;
 use super::allocate::{Failure, Grant, Offer};
 use super::objects::cluster_owner;
 use super::table::{ClaimKey, Kind};

@@ -5,7 +5,7 @@ mod fuzz;
 mod pools;
 mod table;
 
-use super::pass::{MANY, TOO_MANY, mix};
+use super::pass::{MANY, TOO_MANY};
 use super::*;
 use crate::ipam::allocate::Range;
 use crate::ipam::range::{Address, Bounds, Interval, object_name};
