@@ -15,8 +15,8 @@ use capm3_core::data::life::{
 use capm3_runtime::{Clock, Key, ListOptions, Next, Object, ReadError, Reader, Reconcile, WriteError, Writer, key_of};
 
 use super::{
-    BY_LABEL, BY_OWNER, BY_OWNER_NAME, DataError, RACE, SAFETY_NET, Stores, UNWATCHED, cluster_label, delete, is_race,
-    let_go, patch, patch_status,
+    BY_LABEL, BY_OWNER, BY_OWNER_NAME, DataError, RACE, SAFETY_NET, Stores, UNREAD, UNWATCHED, cluster_label, delete,
+    is_race, let_go, patch, patch_status,
 };
 
 pub(super) struct Datas {
@@ -59,14 +59,16 @@ impl Reconcile for Datas {
         if gathered.data.metadata.deletion_timestamp.is_some() {
             return self.depart(key, gathered).await;
         }
+        for name in life::owed_secrets(&gathered.observed()) {
+            self.look_at(key, name, &mut gathered).await?;
+        }
         // Each Secret can send us back once; the plan after that does not create it again.
         loop {
             let plan = life::decide(&gathered.observed());
             match self.apply(&mut gathered, &plan).await? {
                 Applied::SecretExists(name) => {
-                    let found = self.reader.get::<SecretMeta>(&key.sibling(&name)).await.map_err(DataError::Read)?;
-                    let state = SecretState::of(found.as_ref().map(|secret| &secret.metadata), &gathered.data);
-                    if gathered.secrets.insert(name, state) == Some(state) {
+                    let before = gathered.secrets.get(&name).copied();
+                    if before == Some(self.look_at(key, name, &mut gathered).await?) {
                         return Ok(Next::After(RACE));
                     }
                 }
@@ -76,6 +78,11 @@ impl Reconcile for Datas {
                         tracing::warn!(data = %key, %pool, "the template asks for the gateway of a pool that has none");
                     }
                     return match plan.next {
+                        life::Next::Done
+                            if plan.status.ready == Some(true) && life::may_be_read(&gathered.observed()) =>
+                        {
+                            Ok(Next::After(UNREAD))
+                        }
                         life::Next::Done => Ok(Next::Done),
                         life::Next::Wait(waiting) => {
                             tracing::debug!(%waiting, "data waits");
@@ -120,6 +127,14 @@ impl Datas {
         };
         gathered.known = self.known(key, &gathered);
         gathered
+    }
+
+    /// What a Secret is to this data now.
+    async fn look_at(&self, key: &Key, name: String, gathered: &mut Gathered) -> Result<SecretState, DataError> {
+        let found = self.reader.get::<SecretMeta>(&key.sibling(&name)).await.map_err(DataError::Read)?;
+        let state = SecretState::of(found.as_ref().map(|secret| &secret.metadata), &gathered.data);
+        gathered.secrets.insert(name, state);
+        Ok(state)
     }
 
     /// The claims this data owns, those its pools may have under its name or the host's, and the addresses they name.

@@ -11,7 +11,8 @@
 //! | Metal3Machine, Machine, BareMetalHost | - | the data of the machine, while it waits |
 //! | Cluster (appears, is paused or resumed) | those with claims of the cluster | those of the cluster |
 //!
-//! Secrets are not watched: their names are ours, so creating one tells whether it was there, and only then is it looked at.
+//! Secrets are not watched: their names are ours, so creating one tells whether it was there, and only then is it looked at. What a
+//! host may still read is looked at once in a while, so that a lost one is made again (HD-18).
 //! The kinds of both address managers may be missing and are watched from the moment they appear (HD-30).
 
 mod datas;
@@ -53,6 +54,8 @@ const BY_LABEL: &str = "data: label";
 const SAFETY_NET: Duration = Duration::from_secs(300);
 /// Nothing tells when a Secret is gone.
 const UNWATCHED: Duration = Duration::from_secs(30);
+/// So often are the Secrets of a machine looked at that is not provisioned yet: rarely, because hosts take their time.
+const UNREAD: Duration = Duration::from_secs(600);
 /// A race was lost to a change that the watch is about to show.
 const RACE: Duration = Duration::from_secs(1);
 

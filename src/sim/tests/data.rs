@@ -359,6 +359,32 @@ async fn claims_that_come_after_the_end_of_their_data_are_let_go() {
     }
 }
 
+/// Hazard HD-18, by a look: there is no right to watch Secrets.
+#[tokio::test(start_paused = true)]
+async fn hd_18_a_lost_secret_is_made_again_until_the_machine_is_provisioned() {
+    let site = Site::new(18).await;
+    let template =
+        json!({"metadata": {"name": "plain"}, "spec": {"metaData": {"strings": [{"key": "a", "value": "b"}]}}});
+    site.create(DATA_TEMPLATE, template).await;
+    site.hand.patch(METAL3_MACHINE, "m", json!({"spec": {"dataTemplate": {"name": "plain"}}})).await.unwrap();
+    let owner = owner(METAL3_MACHINE, &site.hand.get(METAL3_MACHINE, "m"));
+    let metadata = meta("c", json!({"ownerReferences": owner}));
+    site.create(DATA_CLAIM, json!({"metadata": metadata, "spec": {"template": {"name": "plain"}}})).await;
+    site.until(DATA, "plain-0", "it is rendered", |data| data["status"]["ready"] == true).await;
+    let first = site.hand.get(SECRET, "m-metadata");
+
+    site.hand.delete(SECRET, "m-metadata").await.unwrap();
+    let again = site.until(SECRET, "m-metadata", "another", Value::is_object).await;
+    assert_eq!((&again["data"], &again["type"]), (&first["data"], &first["type"]));
+    assert_ne!(again["metadata"]["uid"], first["metadata"]["uid"]);
+    assert_eq!(site.hand.get(DATA, "plain-0")["status"]["ready"], true);
+
+    site.hand.patch_status(METAL3_MACHINE, "m", json!({"initialization": {"provisioned": true}})).await.unwrap();
+    site.hand.delete(SECRET, "m-metadata").await.unwrap();
+    sleep(2 * BOUND).await;
+    assert!(site.hand.get(SECRET, "m-metadata").is_null(), "nobody reads it, and it is not what was booted with");
+}
+
 /// From the claim on; that the claim has the labels of its Metal3Machine is the machine's to show.
 #[tokio::test(start_paused = true)]
 async fn d_35_labels_are_handed_down_to_the_address() {

@@ -19,7 +19,7 @@ use capm3_api::k8s::{ObjectMeta, ObjectReference};
 use capm3_api::names::{condition, finalizer, label};
 use capm3_api::owner_reference;
 
-use super::pools::Pools;
+use super::pools::{PoolKind, Pools};
 use super::render::{Address, Addresses};
 use crate::planted::{Defect, sown};
 
@@ -109,6 +109,29 @@ pub fn ensure(asking: &Asking<'_>, pools: &Pools, known: &Known) -> (Vec<Action>
     (actions, outcome)
 }
 
+/// The claim that stands under a name of ours and is not ours: `a-1` on pool `b` and `a` on pool `1-b` ask under one name. Until it
+/// goes, this pool has no address for us.
+#[must_use]
+pub fn in_the_way(asking: &Asking<'_>, pool: &str, kind: &PoolKind, known: &Known) -> Option<String> {
+    let by_data = claim_name(name(&asking.data.metadata), pool);
+    if !kind.is_metal3() {
+        let claim = known.capi_claims.get(&by_data)?;
+        return (!is_ours_capi(asking.data, claim, pool)).then(|| format!("{} {by_data}", IPAddressClaim::KIND));
+    }
+    let by_host = claim_name(asking.host, pool);
+    let names = if asking.by_host { vec![by_data, by_host] } else { vec![by_data] };
+    let (name, claim) = names.into_iter().find_map(|name| known.claims.get(&name).map(|claim| (name, claim)))?;
+    (!is_ours(asking.data, claim, pool)).then(|| format!("{} {name}", IPClaim::KIND))
+}
+
+fn is_ours(data: &Metal3Data, claim: &IPClaim, pool: &str) -> bool {
+    owns(data, &claim.metadata) && claim.spec.pool.name.as_deref().is_none_or(|asked| asked == pool)
+}
+
+fn is_ours_capi(data: &Metal3Data, claim: &IPAddressClaim, pool: &str) -> bool {
+    owns(data, &claim.metadata) && claim.spec.pool_ref.as_ref().is_none_or(|asked| asked.name == pool)
+}
+
 fn claim_metal3(asking: &Asking<'_>, pool: &str, known: &Known, actions: &mut Vec<Action>) -> Standing {
     let by_data = claim_name(name(&asking.data.metadata), pool);
     let by_host = claim_name(asking.host, pool);
@@ -121,8 +144,8 @@ fn claim_metal3(asking: &Asking<'_>, pool: &str, known: &Known, actions: &mut Ve
         return Standing::NotYet;
     };
     let deleting = claim.metadata.deletion_timestamp.is_some();
-    if !owns(asking.data, &claim.metadata) {
-        if deleting && has_finalizer(&claim.metadata) {
+    if !is_ours(asking.data, claim, pool) {
+        if deleting && has_finalizer(&claim.metadata) && !owns(asking.data, &claim.metadata) {
             actions.push(Action::LetGo(claim.clone()));
         }
         return Standing::NotYet;
@@ -150,8 +173,8 @@ fn claim_capi(asking: &Asking<'_>, pool: ContractRef, known: &Known, actions: &m
         return Standing::NotYet;
     };
     let deleting = claim.metadata.deletion_timestamp.is_some();
-    if !owns(asking.data, &claim.metadata) {
-        if deleting && has_finalizer(&claim.metadata) {
+    if !is_ours_capi(asking.data, claim, &pool.name) {
+        if deleting && has_finalizer(&claim.metadata) && !owns(asking.data, &claim.metadata) {
             actions.push(Action::LetGoOfCapi(claim.clone()));
         }
         return Standing::NotYet;

@@ -23,7 +23,7 @@ use capm3_api::k8s::{ObjectMeta, OwnerReference};
 use capm3_api::names::{CAPI_GROUP, INFRA_GROUP, annotation, label};
 
 pub use self::depart::{Departure, depart};
-pub use self::secrets::SecretState;
+pub use self::secrets::{SecretState, may_be_read, owed_secrets};
 use self::secrets::{intend, render_once, secret_lost};
 pub use self::told::{JUST_CREATED, is_young, refused, status};
 use super::claims::{self, Known};
@@ -109,6 +109,7 @@ pub fn host_of(machine: &Metal3Machine) -> Result<Option<&str>, String> {
     let Some(value) = annotations.and_then(|annotations| annotations.get(annotation::HOST)) else { return Ok(None) };
     let parts: Vec<_> = value.split('/').collect();
     match parts[..] {
+        [""] | [_, ""] => Ok(None),
         [name] | [_, name] => Ok(Some(name)),
         _ => {
             let machine = machine.metadata.name.as_deref().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Rendering, once: the intent is stored, addresses are claimed, and both documents become Secrets when all of them are there.
 //!
-//! Every step looks only at what it needs, so a Secret that is there already asks for neither machine nor host.
+//! Every step looks only at what it needs, so a Secret that is there already asks for neither machine nor host. Nobody may list or
+//! watch Secrets, so one that is lost is found by a look, for as long as a host may want it.
 //!
 //! Rules: docs/spec/data-rendering.md D-44, D-46, D-50 and D-51 with hazards HD-15, HD-18, HD-19 and HD-34 adopted.
 
@@ -16,7 +17,7 @@ use super::super::claims::{self, Asking, Outcome};
 use super::super::objects::{Host, Meta, Objects, Unrenderable};
 use super::super::pools::pools;
 use super::super::render::{self, Facts};
-use super::{Action, Next, Observed, Waiting, host_of, is_kind, machine_of, metal3_machine_of};
+use super::{Action, Next, Observed, Waiting, held, host_of, is_kind, machine_of, metal3_machine_of};
 
 /// A Secret of a name we want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,28 @@ impl SecretState {
             _ => Self::Usable,
         }
     }
+}
+
+/// Whether a host may still read what was rendered. Once its machine is provisioned nobody does, and what a machine has booted with
+/// is not written anew.
+#[must_use]
+pub fn may_be_read(observed: &Observed<'_>) -> bool {
+    let initialization = |machine: &Metal3Machine| machine.status.as_ref()?.initialization.clone();
+    observed.metal3_machine.is_some_and(|machine| {
+        initialization(machine).and_then(|initialization| initialization.provisioned) != Some(true)
+    })
+}
+
+/// The Secrets of a rendered Metal3Data that have to be there still, for a look whether they are (HD-18).
+#[must_use]
+pub fn owed_secrets(observed: &Observed<'_>) -> Vec<String> {
+    let ready = observed.data.status.as_ref().and_then(|status| status.ready) == Some(true);
+    if !ready || held(observed).is_some() || !may_be_read(observed) {
+        return Vec::new();
+    }
+    let spec = &observed.data.spec;
+    let names = [&spec.meta_data, &spec.network_data].into_iter().flatten().map(|reference| reference.name.clone());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 pub(super) fn secret_lost(observed: &Observed<'_>) -> bool {

@@ -283,6 +283,10 @@ fn td_12_the_host_annotation_is_awaited() {
 fn d_44_a_host_that_is_missing_is_awaited_and_an_odd_annotation_is_an_error() {
     waits(&World { host: None, ..world(both()) }, Waiting::Host);
     assert!(matches!(annotated_with_host(Some("a/b/c")).decide().next, Next::Fail(_)));
+    for empty in ["", "/", "metal3/"] {
+        let world = World { host: None, ..annotated_with_host(Some(empty)) };
+        assert_eq!(told(&world, 100).1, "False WaitingForBareMetalHost: waits for a BareMetalHost");
+    }
 }
 
 #[track_caller]
@@ -406,6 +410,29 @@ fn hd_18_a_secret_that_is_known_to_be_lost_is_rendered_anew() {
     assert_eq!(documents(&world.decide()).len(), 1);
 }
 
+/// Hazard HD-18 without the right to list or watch Secrets: they are looked at while a host may read them, and not after.
+#[test]
+fn hd_18_secrets_are_owed_until_the_machine_is_provisioned() {
+    let mut world = world(both()).ready();
+    world.data.spec.meta_data = Some(SecretRef::new(NS, &secret("metadata")));
+    world.data.spec.network_data = Some(SecretRef::new(NS, "of-the-user"));
+    assert_eq!(owed_secrets(&world.observed()), [secret("metadata"), "of-the-user".to_owned()]);
+    let status = |provisioned| serde_json::from_value(json!({"initialization": {"provisioned": provisioned}})).unwrap();
+    world.metal3_machine.as_mut().unwrap().status = status(false);
+    assert!(may_be_read(&world.observed()));
+    world.metal3_machine.as_mut().unwrap().status = status(true);
+    assert!(!may_be_read(&world.observed()) && owed_secrets(&world.observed()).is_empty());
+    world.metal3_machine = None;
+    assert!(owed_secrets(&world.observed()).is_empty(), "nobody could render it anew");
+
+    let mut waiting = self::world(both());
+    waiting.data.spec.meta_data = Some(SecretRef::new(NS, &secret("metadata")));
+    assert!(owed_secrets(&waiting.observed()).is_empty(), "storing it tells whether it is there");
+    let mut paused = waiting.ready();
+    paused.cluster.as_mut().unwrap().spec.paused = Some(true);
+    assert!(owed_secrets(&paused.observed()).is_empty());
+}
+
 #[test]
 fn td_134_a_secret_of_an_earlier_data_is_awaited() {
     let controlled = |uid: &str| {
@@ -425,6 +452,36 @@ fn td_134_a_secret_of_an_earlier_data_is_awaited() {
     waits(&world, Waiting::OldSecret);
     world.secrets.insert(secret("metadata"), SecretState::Absent);
     assert_eq!(world.decide().next, Next::Done);
+}
+
+/// Two data ask under one name, and who came later would wait for ever: it says for whom.
+#[test]
+fn a_claim_under_our_name_that_is_another_s_is_named() {
+    let metal3 = json!({"ipAddressesFromPool": [{"key": "a", "name": POOL}]});
+    let others =
+        json!({"ipAddressesFromPool": [{"key": "a", "name": POOL, "apiGroup": "other.io", "kind": "OtherPool"}]});
+    let name = format!("{DATA}-{POOL}");
+    let mut world = world(json!({"metaData": metal3}));
+    world.known.claims = by_name(vec![object::<IPClaim>(&name, json!({}))], |claim| &claim.metadata);
+    let expected = |kind: &str| {
+        format!("False WaitingForIPAddresses: waits for an address of {POOL} ({kind} {name} is another's)")
+    };
+    assert_eq!(told(&world, 100).1, expected("IPClaim"));
+    world.template = Some(fixture::template(json!({"metaData": others})));
+    assert_eq!(told(&world, 100).1, format!("False WaitingForIPAddresses: waits for an address of {POOL}"));
+    world.known.capi_claims = by_name(vec![object::<IPAddressClaim>(&name, json!({}))], |claim| &claim.metadata);
+    assert_eq!(told(&world, 100).1, expected("IPAddressClaim"));
+
+    // Ours, but made for another pool: host and data of one name, and pools that differ by an index.
+    let mut ours: IPClaim =
+        object(&name, json!({"spec": {"pool": {"name": "other"}}, "status": {"address": {"name": "a"}}}));
+    ours.metadata.owner_references = owned_by(&format!("uid-{DATA}"));
+    let mut world = self::world(json!({"metaData": metal3}));
+    world.known.claims = by_name(vec![ours], |claim| &claim.metadata);
+    world.known.addresses =
+        by_name(vec![object::<IPAddress>("a", json!({"spec": {"address": "192.0.2.1"}}))], |address| &address.metadata);
+    assert_eq!(world.decide().next, Next::Wait(Waiting::Addresses));
+    assert_eq!(told(&world, 100).1, expected("IPClaim"));
 }
 
 fn with_pool() -> Value {

@@ -126,7 +126,7 @@ fn waits_for(observed: &Observed<'_>, waiting: Waiting) -> String {
     }
 }
 
-/// The pools that have given no address yet.
+/// The pools that have given no address yet, with what stands in the way.
 fn unanswered(observed: &Observed<'_>) -> Vec<String> {
     let host = observed.host.and_then(|host| host.metadata.name.as_deref()).unwrap_or_default();
     let asking = Asking { data: observed.data, host, cluster: "", by_host: observed.by_host };
@@ -134,5 +134,9 @@ fn unanswered(observed: &Observed<'_>) -> Vec<String> {
         let (_, outcome) = claims::ensure(&asking, &Pools::from([pool.clone()]), observed.known);
         outcome == Outcome::NotYet
     };
-    pools_of(observed).into_iter().filter(open).map(|(pool, _)| pool).collect()
+    let described = |(pool, kind): (String, PoolKind)| match claims::in_the_way(&asking, &pool, &kind, observed.known) {
+        Some(claim) => format!("{pool} ({claim} is another's)"),
+        None => pool,
+    };
+    pools_of(observed).into_iter().filter(open).map(described).collect()
 }
