@@ -31,8 +31,19 @@ for case in "$R"/tmp/documents/*; do cp "$case/answer.json" "$DOCUMENTS/${case##
 "#;
 
 const READER: &str = r#"
-import glob, json, os, subprocess, yaml
+import glob, json, os, shutil, subprocess, yaml
+from cloudinit.config.schema import SchemaValidationError, get_schema, validate_cloudconfig_schema
+from cloudinit.handlers.jinja_template import render_jinja_payload_from_file
 from cloudinit.sources.helpers import openstack
+schema = get_schema()
+def check(config):
+    validate_cloudconfig_schema(config, schema, strict=True)
+try:
+    check({"write_files": 7})
+except SchemaValidationError:
+    pass
+else:
+    raise SystemExit("cloud-init's schema takes anything")
 for case in sorted(glob.glob("/tmp/documents/*/")):
     def read(name):
         with open(case + name, encoding="utf-8") as text:
@@ -44,6 +55,8 @@ for case in sorted(glob.glob("/tmp/documents/*/")):
         json.dump({"uuid": "00000000-0000-4000-8000-000000000000", **meta}, out)
     with open(drive + "network_data.json", "w") as out:
         json.dump(network, out)
+    if os.path.exists(case + "userData"):
+        shutil.copy(case + "userData", drive + "user_data")
     seen = openstack.ConfigDriveReader(case + "drive").read_v2()
     answer = {"metaData": {key: seen["metadata"].get(key) for key in meta}, "networkData": seen["networkdata"]}
     if network:
@@ -53,6 +66,15 @@ for case in sorted(glob.glob("/tmp/documents/*/")):
         subprocess.run(["netplan", "generate", "--root-dir", case + "out"], check=True)
         with open(case + "out/etc/netplan/50-cloud-init.yaml") as text:
             answer["netplan"] = yaml.safe_load(text)["network"]
+    user = seen["userdata"] or b""
+    user = user if isinstance(user, str) else user.decode()
+    answer["userData"] = user
+    if user.startswith('## template: jinja'):
+        with open(case + "instance", "w") as out:
+            json.dump({"ds": {"meta_data": seen["metadata"]}}, out)
+        config = yaml.safe_load(render_jinja_payload_from_file(user, drive + "user_data", case + "instance"))
+        check(config)
+        answer["files"] = {file["path"]: file["content"] for file in config["write_files"]}
     with open(case + "answer.json", "w") as out:
         json.dump(answer, out)
 "#;
@@ -65,33 +87,61 @@ struct Golden {
 
 /// Has everything read; the number of files, or the first that is read as something else.
 pub async fn read(paths: &Paths) -> Result<usize> {
-    let layer = layer::made(&paths.cache).context("the machines' image has no cloud-init")?;
     let all = golden(&paths.root.join("src/core/data/render/golden"))?;
-    let (documents, mount) = (paths.state.join("documents"), paths.state.join("documents.mount"));
-    if documents.exists() {
-        fs::remove_dir_all(&documents)?;
-    }
-    fs::create_dir_all(&mount)?;
+    let cases = Cases::new(paths, "documents")?;
     for golden in &all {
-        golden.write(&documents.join(&golden.name))?;
+        golden.write(&cases.folder(&golden.name)?)?;
     }
-    let command = Command::new("unshare")
-        .args(["--mount", "sh", "-c", RECIPE])
-        .env("LAYER", &layer)
-        .env("DOCUMENTS", &documents)
-        .env("MOUNT", &mount)
-        .env("READER", READER)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = command.await.context("unshare")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "a document cannot be read: {}", said.trim());
+    cases.read().await?;
     for golden in &all {
-        let answer: Value = serde_json::from_slice(&fs::read(documents.join(&golden.name).join("answer.json"))?)?;
-        golden.check(&answer).with_context(|| golden.name.clone())?;
+        golden.check(&cases.answer(&golden.name)?).with_context(|| golden.name.clone())?;
     }
     Ok(all.len())
+}
+
+/// Config drives to be read: a folder each, with `metaData`, `networkData` and `cards`, and `userData` if there is any.
+pub struct Cases {
+    layer: PathBuf,
+    documents: PathBuf,
+    mount: PathBuf,
+}
+
+impl Cases {
+    pub fn new(paths: &Paths, name: &str) -> Result<Self> {
+        let layer = layer::made(&paths.cache).context("the machines' image has no cloud-init")?;
+        let (documents, mount) = (paths.state.join(name), paths.state.join("documents.mount"));
+        if documents.exists() {
+            fs::remove_dir_all(&documents)?;
+        }
+        fs::create_dir_all(&mount)?;
+        Ok(Self { layer, documents, mount })
+    }
+
+    pub fn folder(&self, case: &str) -> Result<PathBuf> {
+        let folder = self.documents.join(case);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    pub async fn read(&self) -> Result<()> {
+        let command = Command::new("unshare")
+            .args(["--mount", "sh", "-c", RECIPE])
+            .env("LAYER", &self.layer)
+            .env("DOCUMENTS", &self.documents)
+            .env("MOUNT", &self.mount)
+            .env("READER", READER)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = command.await.context("unshare")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "a document cannot be read: {}", said.trim());
+        Ok(())
+    }
+
+    pub fn answer(&self, case: &str) -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(self.documents.join(case).join("answer.json"))?)?)
+    }
 }
 
 fn golden(folder: &Path) -> Result<Vec<Golden>> {

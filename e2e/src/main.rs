@@ -4,13 +4,14 @@
 //! [`management`] (the control plane), [`node`] (the kubelet and the container runtime whose containers are processes),
 //! [`releases`] (what clusterctl installs), [`machine`] (the machines), [`scenario`] and [`view`] (what is done with it):
 //! [`life`], [`further`] and [`killed`] with a cluster, [`lifecycle`] with the providers, [`flavours`] and [`mixed`] with manifests,
-//! [`documents`] with what machines boot with.
+//! [`documents`] and [`bootstrap`] with what machines boot with.
 
 #![expect(unreachable_pub, reason = "a binary exports nothing; `pub` marks what a module offers to the others")]
 
 mod api;
 mod audit;
 mod bed;
+mod bootstrap;
 mod console;
 mod demo;
 mod documents;
@@ -18,6 +19,7 @@ mod flavours;
 mod further;
 mod gitops;
 mod hardware;
+mod ipam;
 mod issuer;
 mod killed;
 mod kube;
@@ -85,7 +87,8 @@ enum Job {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Have cloud-init and netplan read the documents that the core's tests render; no bed is needed.
+    /// Have real readers read what machines boot with: cloud-init and netplan the documents that the core's tests render, cloud-init,
+    /// kubeadm and a validator of Ignition what Cluster API makes of our templates. No bed is needed.
     Documents,
     /// End the running bed.
     Down,
@@ -124,6 +127,9 @@ async fn run() -> Result<ExitCode> {
             ensure!(hardware::make_image(&paths, &console).await, "the real cloud-init is what reads them");
             let count = documents::read(&paths).await?;
             console.line(format_args!("cloud-init and netplan read {count} files of documents as they are meant"));
+            prerequisites::to_build(&paths)?;
+            let count = bootstrap::read(&paths, &Tools::build(&paths, &console)?).await?;
+            console.line(format_args!("cloud-init, kubeadm and Ignition read the bootstrap data of {count} machines"));
         }
         Job::Tools => {
             prerequisites::to_build(&paths)?;

@@ -105,6 +105,13 @@ pub fn flavors(paths: &Paths) -> Result<Vec<String>> {
     Ok(flavors.map(|flavor| flavor.trim_start_matches('-').to_owned()).collect())
 }
 
+/// The files of the release that clusters are made from: a template for each flavour, and the classes.
+pub fn templates(paths: &Paths) -> Result<Vec<PathBuf>> {
+    let folder = released(paths).join(INFRASTRUCTURE.label).join(version(paths)?);
+    let files = names(&folder)?.into_iter();
+    Ok(files.filter(|file| file.starts_with("cluster")).map(|file| folder.join(file)).collect())
+}
+
 pub fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {

@@ -18,13 +18,13 @@ use crate::managers::Manager;
 use crate::releases::Upgrade;
 use crate::site::*;
 use crate::summary::Window;
-use crate::{documents, flavours, lifecycle, mixed};
+use crate::{bootstrap, documents, flavours, ipam, lifecycle, mixed};
 
 /// The steps of every run, in order. A step's name is its row.
-const CORE: [&str; 17] = [
+const CORE: [&str; 19] = [
     "K-117 clusterctl init installs our providers, once and as released; they become Available",
     "the management node: logs and exec reach a manager, an unknown image is a pull error",
-    "cloud-init and netplan read every golden document as it is meant",
+    "cloud-init and netplan read every golden document as it is meant; kubeadm and Ignition, what is made of each template",
     "hosts are registered, inspected and available (E-0.8)",
     "K-116 clusterctl reads our releases",
     "K-158 each flavour and class passes a server-side dry run, in either API version",
@@ -38,6 +38,8 @@ const CORE: [&str; 17] = [
     "bad input: an empty pool",
     "bad input: a missing Secret",
     "E-33 each kind is written and read in both versions; applied again, nothing changes",
+    "E-15 an address for a claim of either kind, without a cluster, and both go",
+    "E-16 addresses set aside, requested, exhausted, of several ranges, listed, and of a pool that is deleted",
     "K-113 flavours are created in any order, say what they wait for, and leave nothing",
 ];
 /// Beside a running cluster.
@@ -144,7 +146,11 @@ impl Run<'_> {
         let readers = Readers::start(bed)?;
         let readers = bed.readers.get_or_init(|| readers);
         self.step(&site, node_answers(bed)).await?;
-        self.step(&site, documents::read(&bed.paths)).await?;
+        self.step(&site, async {
+            documents::read(&bed.paths).await?;
+            bootstrap::read(&bed.paths, &bed.tools).await
+        })
+        .await?;
         self.step(&site, life.rack(0..5)).await?;
         self.step(&site, async {
             lifecycle::generated(bed).await?;
@@ -179,6 +185,8 @@ impl Run<'_> {
         self.step(bad.site(), empty_pool(&bad)).await?;
         self.step(bad.site(), missing_secret(&bad)).await?;
         self.step(&site, mixed::versions(bed)).await?;
+        self.step(&site, ipam::basic(bed)).await?;
+        self.step(&site, ipam::features(bed)).await?;
         self.step(&site, flavours::any_order(bed, seed, choice.whole)).await?;
 
         if choice.upgrade {

@@ -1,8 +1,8 @@
 //! The Go programs of the bed, built from pinned, tagged modules into the cache.
 //!
 //! `e2e/tools/kube` and `e2e/tools/capi` hold nothing but a `go.mod` and a `go.sum`; the versions there are the only
-//! place that names them. `e2e/tools/gitops` adds a small program of ours around two libraries. A program is built once
-//! per version and recipe; what is already there costs a look at the file system. Cluster API and clusterctl refuse a
+//! place that names them. `e2e/tools/gitops` adds a small program of ours around two libraries, `e2e/tools/capi/bootstrap-data`
+//! another around what the pins of Cluster API bring along. A program is built once per version and recipe; what is already there costs a look at the file system. Cluster API and clusterctl refuse a
 //! server without a version, so the version goes in at link time; the second Kubernetes version (for upgrades of
 //! machines) is the same source linked under its number.
 
@@ -23,6 +23,8 @@ const KUBE: &str = include_str!("../tools/kube/go.mod");
 const CAPI: &str = include_str!("../tools/capi/go.mod");
 /// Pins and source: both are part of the key.
 const GITOPS: &str = concat!(include_str!("../tools/gitops/go.mod"), include_str!("../tools/gitops/main.go"));
+const BOOTSTRAP: &str =
+    concat!(include_str!("../tools/capi/go.mod"), include_str!("../tools/capi/bootstrap-data/main.go"));
 /// The library that gives the program of [`GITOPS`] its version.
 const KSTATUS: &str = "sigs.k8s.io/cli-utils";
 
@@ -35,6 +37,7 @@ enum Source {
     Kubernetes,
     ClusterApi,
     Gitops,
+    Bootstrap,
 }
 
 struct Program {
@@ -46,7 +49,7 @@ struct Program {
 }
 
 #[rustfmt::skip]
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     Program { name: "etcd", source: Source::Etcd, package: "go.etcd.io/etcd/server/v3", usual: 64 },
     Program { name: "kube-apiserver", source: Source::Kubernetes, package: "k8s.io/kubernetes/cmd/kube-apiserver", usual: 250 },
     Program { name: "kubectl", source: Source::Kubernetes, package: "k8s.io/kubernetes/cmd/kubectl", usual: 30 },
@@ -59,6 +62,7 @@ const PROGRAMS: [Program; 12] = [
     Program { name: "capi-bootstrap", source: Source::ClusterApi, package: "sigs.k8s.io/cluster-api/bootstrap/kubeadm", usual: 10 },
     Program { name: "capi-control-plane", source: Source::ClusterApi, package: "sigs.k8s.io/cluster-api/controlplane/kubeadm", usual: 12 },
     Program { name: "gitops-readers", source: Source::Gitops, package: ".", usual: 15 },
+    Program { name: "bootstrap-data", source: Source::Bootstrap, package: "./bootstrap-data", usual: 10 },
 ];
 
 /// Programs that exist in the adjacent Kubernetes version as well: those that a machine's image would bring.
@@ -248,7 +252,7 @@ impl Item {
 
     fn link_flags(&self) -> String {
         let packages: &[&str] = match self.source {
-            Source::Etcd | Source::Gitops => &[],
+            Source::Etcd | Source::Gitops | Source::Bootstrap => &[],
             Source::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
             Source::ClusterApi => &["sigs.k8s.io/cluster-api/version"],
         };
@@ -278,7 +282,7 @@ fn items(paths: &Paths) -> Result<Vec<Item>> {
         let version = match program.source {
             Source::Etcd => version(KUBE, "go.etcd.io/etcd/server/v3")?,
             Source::Kubernetes => version(KUBE, "k8s.io/kubernetes")?,
-            Source::ClusterApi => version(CAPI, "sigs.k8s.io/cluster-api")?,
+            Source::ClusterApi | Source::Bootstrap => version(CAPI, "sigs.k8s.io/cluster-api")?,
             Source::Gitops => version(GITOPS, KSTATUS)?,
         };
         items.push(program.item(paths, version, program.usual));
@@ -304,6 +308,7 @@ fn folder(paths: &Paths, source: Source, version: &str) -> PathBuf {
         Source::Kubernetes => ("kubernetes", KUBE),
         Source::ClusterApi => ("cluster-api", CAPI),
         Source::Gitops => ("gitops", GITOPS),
+        Source::Bootstrap => ("bootstrap", BOOTSTRAP),
     };
     let digest = RECIPE.bytes().chain(pins.bytes()).fold(0x811c_9dc5_u32, |sum, byte| {
         (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a: stable between releases of Rust
@@ -337,7 +342,7 @@ fn with_us(program: impl AsRef<OsStr>) -> Command {
 fn go(paths: &Paths, source: Source) -> Command {
     let module = match source {
         Source::Etcd | Source::Kubernetes => "kube",
-        Source::ClusterApi => "capi",
+        Source::ClusterApi | Source::Bootstrap => "capi",
         Source::Gitops => "gitops",
     };
     let mut go = with_us("go");
