@@ -47,6 +47,11 @@ pub(crate) fn micros_each(name: &str, items: usize, time: Duration, what: &str, 
     line(name, time.as_secs_f64() * 1e6 / items as f64, &format!("µs/{what}"), bound);
 }
 
+/// What is counted and not timed.
+pub(crate) fn count(name: &str, value: f64, unit: &str, bound: Bound) {
+    line(name, value, unit, bound);
+}
+
 fn line(name: &str, value: f64, unit: &str, bound: Bound) {
     let (bound, kept) = match bound {
         Bound::None => (String::new(), true),
