@@ -12,7 +12,7 @@ use capm3_api::ipam::v1alpha1::{IPClaim, IPPool};
 use capm3_api::k8s::{OwnerReference, Resource, Time};
 use capm3_api::names::*;
 use capm3_api::owner_reference;
-use capm3_api::validate::Admission;
+use capm3_api::validate::{Admission, validate_update};
 use serde_json::{Value, json};
 use support::{kinds, schema};
 
@@ -61,6 +61,51 @@ fn k_9_names_and_types_of_what_core_reads() {
         let field =
             path.split('.').fold(&schema, |at, step| if step == "[]" { &at["items"] } else { &at["properties"][step] });
         assert_eq!(field["type"], expected, "{kind} {path}");
+    }
+}
+
+/// A machine is made of `spec.template.spec` as it stands, so both mean the same by it.
+#[test]
+fn k_41_a_template_holds_what_a_machine_is_made_of() {
+    for version in ["v1beta1", "v1beta2"] {
+        let at = |kind: &str, path: &[&str]| {
+            path.iter().fold(schema(kind, version), |schema, field| schema["properties"][*field].clone())
+        };
+        let spec = at("Metal3Machine", &["spec"])["properties"].clone();
+        let cloned = at("Metal3MachineTemplate", &["spec", "template", "spec"])["properties"].clone();
+        let cloned = cloned.as_object().unwrap();
+        assert!(cloned.contains_key("image") && cloned.contains_key("dataTemplate"), "{version}");
+        for (field, schema) in cloned {
+            assert_eq!(schema["type"], spec[field]["type"], "{version} {field}");
+        }
+    }
+    // The older version never had them; core reads the newer.
+    let metadata = &schema("Metal3MachineTemplate", "v1beta2")["properties"]["spec"]["properties"]["template"]["properties"]
+        ["metadata"]["properties"];
+    for part in ["labels", "annotations"] {
+        assert_eq!(metadata[part]["additionalProperties"]["type"], "string", "{part}");
+    }
+}
+
+/// Cluster API asks with dry runs whether a machine may be updated in place: a refusal would make it delete the machine.
+#[test]
+fn k_60_a_machine_s_image_and_data_template_may_change() {
+    let machine = |image: Value, template: Value| -> Metal3Machine {
+        let spec = json!({"image": image, "dataTemplate": template, "providerID": "metal3://foo/h/n"});
+        serde_json::from_value(json!({"metadata": {"name": "n", "namespace": "foo"}, "spec": spec})).unwrap()
+    };
+    let image = || json!({"url": "http://x/a", "checksum": "c"});
+    let before = machine(image(), json!({"name": "a"}));
+    for after in [
+        machine(json!({"url": "http://x/b", "checksum": "d", "diskFormat": "raw"}), json!({"name": "a"})),
+        machine(image(), json!({"name": "b"})),
+        machine(json!({"url": "oci://x/b"}), json!({"name": "b", "namespace": "foo"})),
+        machine(image(), Value::Null),
+    ] {
+        for dry_run in [true, false] {
+            let verdict = validate_update(&before, &after, dry_run);
+            assert_eq!((verdict.errors, verdict.warnings), (Vec::new(), Vec::new()), "{:?}", after.spec);
+        }
     }
 }
 

@@ -406,3 +406,36 @@ async fn d_35_labels_are_handed_down_to_the_address() {
     let secret = site.hand.get(SECRET, "m-metadata");
     assert_eq!(secret["metadata"]["labels"], json!({label::CLUSTER_NAME: "prod"}), "{secret:#}");
 }
+
+/// A Secret of an earlier Metal3Data is not written over: it goes with its owner (HD-18), and then all of it is as asked for.
+#[tokio::test(start_paused = true)]
+async fn a_x_8_a_secret_is_made_as_asked_for_and_one_of_before_replaced() {
+    for is_there in [false, true] {
+        let site = Site::new(70).await;
+        site.world.start(Provider::Ipam);
+        let range = json!([{"start": "192.0.2.10", "end": "192.0.2.20"}]);
+        let spec = json!({"namePrefix": "prov", "prefix": 24, "gateway": "192.0.2.1", "pools": range});
+        site.create(POOL, json!({"metadata": {"name": "prov"}, "spec": spec})).await;
+        let before = json!({
+            "name": "m-metadata", "labels": {"of": "before"},
+            "ownerReferences": owner(DATA, &json!({"metadata": {"name": "workers-0", "uid": "00000000-0000-4000-8000-000000000000"}})),
+        });
+        if is_there {
+            let content = json!({"metaData": "old", "more": "old"});
+            site.create(SECRET, json!({"metadata": before, "stringData": content})).await;
+        }
+        site.claim("c").await;
+        if is_there {
+            sleep(A_WHILE).await;
+            assert_ne!(site.hand.get(DATA, "workers-0")["status"]["ready"], true);
+            assert_eq!(site.hand.get(SECRET, "m-metadata")["metadata"]["labels"], before["labels"]);
+            site.world.server.settle();
+        }
+        let data = site.until(DATA, "workers-0", "it is rendered", |data| data["status"]["ready"] == true).await;
+        let secret = site.hand.get(SECRET, "m-metadata");
+        assert_eq!(secret["metadata"]["labels"], json!({label::CLUSTER_NAME: "prod"}));
+        let owners = secret["metadata"]["ownerReferences"].as_array().unwrap();
+        assert_eq!((owners.len(), &owners[0]["uid"]), (1, &data["metadata"]["uid"]));
+        assert_eq!(secret["data"].as_object().unwrap().keys().collect::<Vec<_>>(), ["metaData"]);
+    }
+}

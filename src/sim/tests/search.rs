@@ -27,8 +27,9 @@ fn holds(what: &str, protocol: &impl Protocol) -> Explored {
     seen
 }
 
+/// Whatever their caches show, and without a lock: the precondition of the claim is all that stands between them.
 #[test]
-fn two_managers_two_machines_two_hosts() {
+fn k_145_two_managers_two_machines_two_hosts() {
     holds("claiming, one crash, one loss", &Hosts::new(HostSetting::default()));
 }
 

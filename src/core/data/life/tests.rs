@@ -158,6 +158,30 @@ fn td_19_a_machine_is_found_without_a_template_to_compare() {
     waits(&other, Waiting::Template);
 }
 
+/// Nothing is rendered for a machine that is not there or uses another template; without a template to compare, it is found.
+#[test]
+fn a_x_11_the_machine_of_a_template() {
+    let uses = |template: Value| {
+        let mut world = world(both());
+        world.metal3_machine.as_mut().unwrap().spec.data_template = serde_json::from_value(template).unwrap();
+        world
+    };
+    let missing = World { metal3_machine: None, ..world(both()) };
+    let template_nil = World { template: None, ..world(both()) };
+    for (world, awaited) in [(missing, Waiting::Metal3Machine), (template_nil, Waiting::Template)] {
+        assert!(documents(&world.decide()).is_empty(), "{awaited:?}");
+        waits(&world, awaited);
+    }
+    for other in [json!({"name": "other"}), json!({"name": TEMPLATE, "namespace": "other"})] {
+        let plan = uses(other).decide();
+        assert!(documents(&plan).is_empty());
+        assert!(matches!(plan.next, Next::Fail(_)), "{:?}", plan.next);
+    }
+    for same in [json!({"name": TEMPLATE}), json!({"name": TEMPLATE, "namespace": NS})] {
+        assert_eq!(documents(&uses(same).decide()).len(), 2);
+    }
+}
+
 #[test]
 fn td_7_an_empty_template_needs_no_secret() {
     let plan = world(json!({})).decide();

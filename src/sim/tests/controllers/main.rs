@@ -9,4 +9,5 @@ mod machines;
 mod site;
 mod templates;
 mod wakes;
+mod whole;
 mod writes;
