@@ -58,7 +58,8 @@ simulator: ## The simulator's own tests: host operator, API server, its recorded
 proof: ## The proof machine: single faults of every scenario, 100 000 seeds, planted defects (release build).
 	cargo run --release --locked --quiet --package capm3-sim --features planted --example prove -- all --summary target/sim/summary.json --slice $$(git rev-list --count HEAD 2>/dev/null || echo 0)/3 $(SIM)
 
-bench: ## Figures of the decisions, of conversion and of filling a pool, with their bounds (release build).
+# A count that misses its bound fails; time never does. BENCH_SCALE=100 makes a tenth of the machines and hosts.
+bench: ## Figures of decisions, conversion, filling a pool and whole machines, with their bounds (release build).
 	cargo bench --quiet --package capm3-core --package capm3-api --package capm3-sim
 
 # Hours for the whole of it: a build and a test run for each mutant. One decision: make mutants OF="--file src/core/placement.rs".
