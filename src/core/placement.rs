@@ -137,6 +137,13 @@ pub fn place<'a>(wanted: &Wanted<'_>, hosts: impl IntoIterator<Item = Host<'a>>,
     }
 }
 
+/// Whether a choice among these is one among all: there is a free host with everything that is wished for. Those that are kept for
+/// the machine are not looked for here; when there are any, the choice is among all.
+pub fn suffices<'a>(wanted: &Wanted<'_>, hosts: impl IntoIterator<Item = Host<'a>>) -> bool {
+    let at_home = |host: &Host<'_>| wanted.failure_domain.is_none() || host.failure_domain == wanted.failure_domain;
+    hosts.into_iter().any(|host| judge(wanted, &host) == Verdict::Free && at_home(&host) && !host.sought)
+}
+
 /// One host against the rules, in their order: the first that excludes it is the reason shown.
 pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
     let selected = wanted.selector.matches(host.labels) || !sown(Defect::OwnHostBySelector);
@@ -288,6 +295,17 @@ impl Selector {
         let equal = labels.into_iter().map(|(key, value)| requirement(key, "=", std::slice::from_ref(value)));
         let others = expressions.into_iter().map(|(key, operator, values)| requirement(key, operator, values));
         equal.chain(others).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How many requirements it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {

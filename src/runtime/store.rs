@@ -165,6 +165,21 @@ impl<K: Object> Store<K> {
         keys.filter_map(|key| cache.objects.get(key)).map(|entry| entry.object.clone()).collect()
     }
 
+    /// How many objects are under a value of a declared index.
+    pub fn count(&self, name: &str, value: &str) -> usize {
+        let cache = self.shared.cache.read();
+        cache.indexes.get(name).and_then(|index| index.keys.get(value)).map_or(0, BTreeSet::len)
+    }
+
+    /// At most so many of [`Self::by_index`], in a row that begins anywhere (`from` is any number) and goes round.
+    pub fn some_by_index(&self, name: &str, value: &str, from: usize, most: usize) -> Vec<Arc<K>> {
+        let cache = self.shared.cache.read();
+        let Some(keys) = cache.indexes.get(name).and_then(|index| index.keys.get(value)) else { return Vec::new() };
+        let from = from % keys.len().max(1);
+        let row = keys.iter().skip(from).chain(keys.iter().take(from)).take(most);
+        row.filter_map(|key| cache.objects.get(key)).map(|entry| entry.object.clone()).collect()
+    }
+
     /// The first list has been read.
     pub fn is_synced(&self) -> bool {
         *self.shared.standing.borrow() == Standing::Synced
@@ -555,6 +570,21 @@ mod tests {
         store.delete(&object("a", "u1", 6));
         store.apply(object("a", "u1", 7));
         assert_eq!(version(&store, "a").as_deref(), Some("7"), "it left the selection and came back");
+    }
+
+    #[tokio::test]
+    async fn a_part_of_an_index_goes_round() {
+        let (store, _) = watched();
+        store.index("all", |_| vec!["all".to_owned()]);
+        let some = |from, most| -> String {
+            store.some_by_index("all", "all", from, most).iter().filter_map(|o| o.metadata.name.clone()).collect()
+        };
+        assert_eq!((some(7, 2), store.count("all", "all")), (String::new(), 0));
+        for name in ["a", "b", "c", "d"] {
+            store.apply(object(name, name, 1));
+        }
+        assert_eq!([some(0, 2), some(3, 2), some(6, 9), some(1, 0)], ["ab", "da", "cdab", ""]);
+        assert_eq!(store.count("all", "all"), 4);
     }
 
     #[tokio::test]

@@ -11,9 +11,11 @@ use capm3_api::k8s::{OwnerReference, Timestamp};
 use capm3_api::names::{CAPI_GROUP, annotation, label};
 use capm3_core::cluster::infrastructure;
 use capm3_core::host::{self, MachineName};
+use capm3_core::machine::waiting::Wish;
 use capm3_core::machine::{
     self, Action, Answers, Candidates, Credentials, Node, Nodes, Observed, Owner, Purpose, Question,
 };
+use capm3_core::placement;
 use capm3_remote::{Outcome, Reason};
 use capm3_runtime::{Key, ListOptions, ReadError, key_of};
 use kube::core::ApiResource;
@@ -21,6 +23,9 @@ use serde_json::Value;
 
 use super::{Error, Machines, routes};
 use crate::look::Look;
+
+/// So many free hosts are enough to find one that fits most machines.
+const SOME: usize = 64;
 
 /// Everything around one machine, for the length of one pass.
 pub(super) struct World {
@@ -171,9 +176,7 @@ impl Machines {
         let ours = MachineName { namespace: &key.namespace, name: &key.name };
         world.held =
             held.iter().filter_map(|name| self.host(world, name)).filter(|host| host::is_held_by(host, ours)).collect();
-        if world.candidates.is_some() {
-            world.candidates = Some(self.candidates(world));
-        }
+        world.candidates = None; // asked for again where they are still needed
 
         let look = world.live.claim.as_ref();
         world.claim = look.map_or_else(|| stores.claims.get(key), |look| look.now(&stores.claims));
@@ -187,17 +190,47 @@ impl Machines {
         look.map_or_else(|| hosts.get(&world.key.sibling(name)), |look| look.now(hosts))
     }
 
+    /// The hosts to choose from. Where many are free, some of those do: a claim costs the same among ten thousand as among a thousand.
     fn candidates(&self, world: &World) -> (Vec<Arc<BareMetalHost>>, BTreeSet<String>) {
+        if let Some(some) = self.some_candidates(world) {
+            return some;
+        }
         let hosts = self.stores.hosts.list(&world.key.namespace);
         let hosts = if world.live.hosts.is_empty() {
             hosts
         } else {
             hosts.iter().filter_map(|host| self.host(world, host.metadata.name.as_deref()?)).collect()
         };
-        let others = self.stores.machines.list(&world.key.namespace);
-        let others = others.iter().filter(|other| other.metadata.name.as_deref() != Some(&world.key.name));
-        let sought = others.filter_map(|other| machine::host_name(other).ok().flatten().map(str::to_owned)).collect();
+        let sought = self.sought(world, &hosts);
         (hosts, sought)
+    }
+
+    fn some_candidates(&self, world: &World) -> Option<(Vec<Arc<BareMetalHost>>, BTreeSet<String>)> {
+        let (hosts, namespace) = (&self.stores.hosts, &world.key.namespace);
+        if !world.live.hosts.is_empty() || hosts.count(routes::FREE, namespace) <= SOME {
+            return None;
+        }
+        let wish = Wish::of(&world.machine, world.owner.as_deref()?, world.machine_set.as_deref()).ok()?;
+        if routes::are_kept_for(hosts, namespace, &wish) {
+            return None;
+        }
+        let mut some = hosts.some_by_index(routes::FREE, namespace, world.pick, SOME);
+        some.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        let sought = self.sought(world, &some);
+        let judged = some.iter().map(|host| {
+            let name = host.metadata.name.as_deref().unwrap_or_default();
+            host::candidate(host, sought.contains(name))
+        });
+        placement::suffices(&wish.wanted(), judged).then_some((some, sought))
+    }
+
+    /// The names of those hosts that other machines go for.
+    fn sought(&self, world: &World, hosts: &[Arc<BareMetalHost>]) -> BTreeSet<String> {
+        let names = hosts.iter().filter(|host| routes::is_free(host)).filter_map(|host| host.metadata.name.as_ref());
+        let others = |name: &&String| {
+            routes::go_for(&self.stores.machines, &world.key.sibling(*name)).any(|other| other != world.key)
+        };
+        names.filter(others).cloned().collect()
     }
 
     /// Finds out what the decision wants to know. False: the machine itself is gone.

@@ -6,7 +6,8 @@
 //! | Machine | the machine it names |
 //! | Cluster, Metal3Cluster | every machine of the cluster, when something they wait for has changed |
 //! | Metal3DataClaim, Metal3Data | the machine that owns it |
-//! | BareMetalHost | its consumer, who is annotated with it, and when it becomes free every machine without a host (H-35) |
+//! | BareMetalHost | its consumer, who is annotated with it, and when it becomes free the best of those that wait for such a host (H-35) |
+//! | Metal3Machine that waited for a host and no longer does | the next one, if a host is free |
 //! | Node of a workload cluster | the machine of the host it names, or every unprovisioned machine of the cluster |
 
 mod apply;
@@ -44,7 +45,7 @@ const AFTER_RACES: Duration = Duration::from_millis(500);
 pub(crate) fn register(setup: &mut Setup, workloads: &Workloads) {
     let stores = Stores::new(setup);
     let queue = setup.queue(NAME);
-    routes::connect(&setup.hub, &stores, workloads, &queue);
+    routes::connect(&setup.hub, &stores, workloads, &queue, setup.options.watch_filter.clone());
     let machines = Machines {
         stores,
         workloads: workloads.clone(),

@@ -7,8 +7,9 @@ use capm3_api::infra::v1beta2::{Metal3Cluster, Metal3Machine};
 use capm3_api::k8s::{OwnerReference, Resource};
 use capm3_api::names::{INFRA_GROUP, label};
 use capm3_core::host::{self, group_of};
-use capm3_core::machine::was_associated;
-use capm3_core::placement::Consumer;
+use capm3_core::machine;
+use capm3_core::machine::waiting::{Wish, found_none, offer};
+use capm3_core::placement::{Consumer, Verdict, judge};
 use capm3_core::planted::{Defect, sown};
 use capm3_remote::{News, Workloads};
 use capm3_runtime::{Change, Hub, Key, Queue, Store, key_of};
@@ -20,8 +21,12 @@ use super::gather::{owner, sought_host};
 const BY_HOST: &str = "metal3machine.host";
 /// Machines by `<namespace>/<cluster>`.
 const BY_CLUSTER: &str = "metal3machine.cluster";
-/// Machines that have no host, by namespace: one that names a host may have lost it to another.
-const WITHOUT_HOST: &str = "metal3machine.without-host";
+/// Machines that looked for a host and found none, by namespace.
+const HOSTLESS: &str = "metal3machine.hostless";
+/// Hosts that can be taken, by namespace; of those that are kept only their machines can take them.
+pub(super) const FREE: &str = "metal3machine.free";
+/// Hosts that are kept for machines of an owner, by `<namespace>/<value of the node-reuse label>`.
+const KEPT: &str = "metal3machine.kept";
 /// Hosts by `<namespace>/<machine>` of the machine that holds them.
 const BY_HOLDER: &str = "metal3machine.holder";
 /// Hosts by uid.
@@ -30,8 +35,15 @@ const BY_UID: &str = "metal3machine.uid";
 pub(super) fn index(stores: &Stores) {
     stores.machines.index(BY_HOST, |machine| sought_host(machine).into_iter().collect());
     stores.machines.index(BY_CLUSTER, |machine| cluster_of(machine).map(|key| key.to_string()).into_iter().collect());
-    stores.machines.index(WITHOUT_HOST, |machine| {
-        waits(machine).then(|| machine.metadata.namespace.clone().unwrap_or_default()).into_iter().collect()
+    stores.machines.index(HOSTLESS, |machine| {
+        found_none(machine).then(|| machine.metadata.namespace.clone().unwrap_or_default()).into_iter().collect()
+    });
+    stores.hosts.index(FREE, |host| {
+        is_free(host).then(|| host.metadata.namespace.clone().unwrap_or_default()).into_iter().collect()
+    });
+    stores.hosts.index(KEPT, |host| {
+        let value = host::labelled(host, label::NODE_REUSE).filter(|value| !value.is_empty());
+        value.map(|value| key_of(host).sibling(value).to_string()).into_iter().collect()
     });
     stores.hosts.index(BY_HOLDER, |host| holder(host).map(|key| key.to_string()).into_iter().collect());
     stores.hosts.index(BY_UID, |host| host.metadata.uid.clone().into_iter().collect());
@@ -43,8 +55,26 @@ pub(super) fn held_by(hosts: &Store<BareMetalHost>, machine: &Key) -> Vec<Arc<Ba
     held
 }
 
-pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: &Queue) {
-    hub.route(&stores.machines, queue, |change| vec![change.key()]);
+/// The machines that have noted that they go for the host.
+pub(super) fn go_for(machines: &Store<Metal3Machine>, host: &Key) -> impl Iterator<Item = Key> + use<> {
+    machines.by_index(BY_HOST, &host.to_string()).into_iter().map(|machine| key_of(&*machine))
+}
+
+/// Whether there are hosts, ready or not, that are kept for whoever has this wish.
+pub(super) fn are_kept_for(hosts: &Store<BareMetalHost>, namespace: &str, wish: &Wish) -> bool {
+    let Some(value) = &wish.reuse else { return false };
+    let kept = hosts.by_index(KEPT, &Key::new(namespace, value).to_string());
+    kept.iter().any(|host| matches!(judge(&wish.wanted(), &host::candidate(host, false)), Verdict::KeptForUs { .. }))
+}
+
+pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: &Queue, watch_filter: Option<String>) {
+    let waiting = Waiting { stores: stores.clone(), watch_filter };
+    let offers = waiting.clone();
+    hub.route(&stores.machines, queue, move |change| {
+        let mut wake = vec![change.key()];
+        wake.extend(offers.left_by(change));
+        wake
+    });
     hub.route(&stores.owners, queue, |change| {
         change.sides().filter_map(|machine| infrastructure_of(machine)).collect()
     });
@@ -81,9 +111,8 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
         let key = change.key();
         let mut wake: Vec<_> = change.sides().filter_map(|host| holder(host)).collect();
         wake.extend(keys(&machines.by_index(BY_HOST, &key.to_string())));
-        if became_free(change) && !sown(Defect::FreeHostWakesNobody) {
-            wake.extend(keys(&machines.by_index(WITHOUT_HOST, &key.namespace)));
-        }
+        let freed = change.new.as_ref().filter(|_| became_free(change) && !sown(Defect::FreeHostWakesNobody));
+        wake.extend(freed.into_iter().flat_map(|host| waiting.offer(host)));
         wake
     });
 
@@ -109,10 +138,65 @@ pub(super) fn connect(hub: &Hub, stores: &Stores, workloads: &Workloads, queue: 
     });
 }
 
-/// Whether a host that becomes free may be the one the machine waits for.
-fn waits(machine: &Metal3Machine) -> bool {
-    let hostless = sought_host(machine).is_none() || !was_associated(machine);
-    hostless && machine.metadata.deletion_timestamp.is_none()
+/// The machines that wait for a host, and what each of them could take.
+#[derive(Clone)]
+struct Waiting {
+    stores: Stores,
+    watch_filter: Option<String>,
+}
+
+impl Waiting {
+    /// The machines to wake for a host that can be taken.
+    fn offer(&self, host: &BareMetalHost) -> Vec<Key> {
+        let Key { namespace, .. } = key_of(host);
+        let candidate = host::candidate(host, false);
+        let is_kept = |wish: &Wish| are_kept_for(&self.stores.hosts, &namespace, wish);
+        let could_take = |wish: &Wish| wish.could_take(&candidate, false) && wish.could_take(&candidate, is_kept(wish));
+        let waiting = self.stores.machines.by_index(HOSTLESS, &namespace);
+        let mut wishes: Vec<_> = waiting.iter().filter_map(|machine| self.wish(machine)).collect();
+        wishes.retain(could_take);
+        let [first, ..] = &wishes[..] else { return Vec::new() };
+        let like_it = self.stores.hosts.some_by_index(FREE, &namespace, 0, wishes.len());
+        let like_it = like_it.iter().filter(|host| first.could_take(&host::candidate(host, false), false)).count();
+        offer(&candidate, &wishes, like_it).into_iter().map(|name| Key::new(&*namespace, name)).collect()
+    }
+
+    /// A machine that no longer waits may have been woken for more hosts than the one it goes for, if it goes for any: one of the
+    /// others is offered to the next, who passes the rest on.
+    fn left_by(&self, change: &Change<Metal3Machine>) -> Vec<Key> {
+        let Some(old) = change.old.as_ref().filter(|old| found_none(old)) else { return Vec::new() };
+        let Key { namespace, .. } = key_of(&**old);
+        let others_wait = self.stores.machines.count(HOSTLESS, &namespace) > 0;
+        if !others_wait || change.new.as_ref().is_some_and(|new| found_none(new)) {
+            return Vec::new();
+        }
+        let Some(wish) = self.wish(old) else { return Vec::new() };
+        let taken = change.new.as_ref().and_then(|new| sought_host(new));
+        let free = self.stores.hosts.by_index(FREE, &namespace);
+        let left = free.iter().filter(|host| {
+            taken.as_ref() != Some(&key_of(&***host).to_string())
+                && wish.could_take(&host::candidate(host, false), false)
+        });
+        left.map(|host| self.offer(host)).find(|woken| !woken.is_empty()).unwrap_or_default()
+    }
+
+    /// What the machine asks of a host; none when it is not ours to look after, or goes for a host that it can still get.
+    fn wish(&self, machine: &Metal3Machine) -> Option<Wish> {
+        let key = key_of(machine);
+        let filter = |filter: &String| {
+            machine.metadata.labels.as_ref().and_then(|labels| labels.get(label::WATCH_FILTER)) == Some(filter)
+        };
+        let named = machine::host_name(machine).ok().flatten();
+        let host = named.and_then(|name| self.stores.hosts.get(&key.sibling(name)));
+        let has_one = host.is_some_and(|host| is_free(&host) || holder(&host).is_some_and(|holder| holder == key));
+        if has_one || !self.watch_filter.as_ref().is_none_or(filter) {
+            return None;
+        }
+        let owner = owner(machine.metadata.owner_references.as_deref(), "Machine")?;
+        let owner = self.stores.owners.get(&key.sibling(&owner.name))?;
+        let set = machine::machine_set(&owner).and_then(|set| self.stores.sets.get(&key.sibling(&set.name)));
+        Wish::of(machine, &owner, set.as_deref()).ok()
+    }
 }
 
 fn keys(machines: &[Arc<Metal3Machine>]) -> Vec<Key> {
@@ -164,7 +248,7 @@ fn became_free(change: &Change<BareMetalHost>) -> bool {
     change.old.as_deref().is_none_or(|old| !is_free(old) || old.metadata.labels != new.metadata.labels)
 }
 
-fn is_free(host: &BareMetalHost) -> bool {
+pub(super) fn is_free(host: &BareMetalHost) -> bool {
     let host = host::candidate(host, false);
     let held = matches!(host.consumer, Some(Consumer::Machine(_) | Consumer::Foreign));
     let available = matches!(host.state, "available" | "ready");
@@ -176,7 +260,6 @@ mod tests {
     use capm3_api::foreign::{BareMetalHostStatus, ContractRef, HostProvisioning};
     use capm3_api::infra::v1beta2::{Metal3Data, Metal3DataClaim};
     use capm3_api::k8s::ObjectReference;
-    use capm3_api::names::annotation;
 
     use super::*;
 
@@ -247,18 +330,6 @@ mod tests {
         assert_eq!(infrastructure_of(&machine), Some(Key::new("ns", "m1")));
         machine.spec.infrastructure_ref = reference("Other");
         assert_eq!(infrastructure_of(&machine), None);
-    }
-
-    #[test]
-    fn h_35_a_machine_that_lost_its_host_to_another_waits_for_the_next() {
-        let mut machine = Metal3Machine::named("ns", "m1");
-        assert!(waits(&machine));
-        machine.metadata.annotations = Some([(annotation::HOST.to_owned(), "ns/h".to_owned())].into());
-        assert!(waits(&machine), "a host that is only gone for may be another's");
-        machine.spec.provider_id = Some("metal3://ns/h/m1".to_owned());
-        assert!(!waits(&machine));
-        machine.metadata.annotations = None;
-        assert!(waits(&machine));
     }
 
     #[test]

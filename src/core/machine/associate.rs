@@ -10,13 +10,14 @@ use capm3_api::names::{INFRA_API_VERSION, annotation, finalizer, label};
 use serde_json::{Value, json};
 
 use super::ControlFlow::Continue;
+use super::waiting::Wish;
 use super::{
-    Action, Candidates, Credentials, Flow, JUST_CREATED, NO_EVENT, Next, Observed, Purpose, Question, Report,
-    SAFETY_NET, act, ask, host_name, object, provision, rest, reuse, rows,
+    Action, Candidates, Credentials, Flow, JUST_CREATED, Next, Observed, Purpose, Question, Report, SAFETY_NET, act,
+    ask, host_name, object, provision, rest, reuse, rows,
 };
 use crate::conditions;
 use crate::host::{annotated, candidate, consumer_text, labelled};
-use crate::placement::{self, Placement, Selector, Verdict, Wanted};
+use crate::placement::{self, Placement, Verdict, Wanted};
 use crate::planted::{Defect, sown};
 
 /// M-32, with H-17 and H-33: only the name of the Secret makes bootstrap data.
@@ -93,18 +94,13 @@ fn claimed<'a>(o: &Observed<'a>, r: &mut Report, owner: &Machine, cluster: &Clus
         Ok(named) => named,
         Err(problem) => return r.fail(rows::ASSOCIATE_FAILED, problem),
     };
-    let selector = match Selector::of(&o.machine.spec) {
-        Ok(selector) => selector,
+    let wish = match Wish::of(o.machine, owner, o.machine_set) {
+        Ok(wish) => wish,
         Err(error) => return r.fail(rows::ASSOCIATE_FAILED, error.into()),
     };
     let reuse = reuse::told(o, owner)?;
-    let wanted = Wanted {
-        machine: o.name(),
-        cluster: cluster.metadata.name.as_deref().unwrap_or_default(),
-        selector: &selector,
-        failure_domain: owner.spec.failure_domain.as_deref().filter(|domain| !domain.is_empty()),
-        reuse: reuse.as_deref(),
-    };
+    let cluster = cluster.metadata.name.as_deref().unwrap_or_default();
+    let wanted = Wanted { cluster, reuse: reuse.as_deref(), ..wish.wanted() };
     match (named, o.host) {
         (Some(_), Some(host)) => {
             let sought = candidate(host, false);
@@ -253,7 +249,7 @@ fn label_credentials(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: &B
         Some(Credentials::Missing) => {
             let message = format!("Secret {}/{name} of BareMetalHost {} does not exist", o.namespace(), o.at(host));
             r.alarm(rows::ASSOCIATE_FAILED, message);
-            rest(Next::After(NO_EVENT))
+            rest(Next::After(SAFETY_NET)) // the host operator misses it too: that it has it back, it says in the host's status
         }
         // Unread: a label that is there already makes the write one of nothing.
         None | Some(Credentials::Labelled(_)) => {

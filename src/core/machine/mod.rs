@@ -13,6 +13,7 @@
 //! | data and what the host is to run | [`provision`] | M-70 to M-85 |
 //! | Node and providerID | [`node`] | M-88 to M-95 |
 //! | letting go | [`release`] | M-100 to M-110 |
+//! | who is woken for a free host | [`waiting`] | H-35 |
 
 mod associate;
 pub mod node;
@@ -23,6 +24,7 @@ mod reuse;
 pub mod rows;
 #[cfg(test)]
 mod tests;
+pub mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

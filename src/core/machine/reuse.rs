@@ -11,7 +11,7 @@ use super::{Flow, Observed, Question, ask};
 use crate::host::group_of;
 
 /// Value of the node-reuse label that the machine answers to; none for a machine without such an owner.
-fn value(owner: &Machine, set: Option<&MachineSet>) -> Option<String> {
+pub(super) fn value(owner: &Machine, set: Option<&MachineSet>) -> Option<String> {
     if is_control_plane(owner) {
         return control_plane(owner).map(|plane| format!("cp-{}", plane.name));
     }

@@ -61,6 +61,22 @@ fn none(wanted: &Wanted<'_>, hosts: &[Host<'_>]) {
 }
 
 #[test]
+fn some_hosts_are_enough_to_choose_among_when_one_has_all_that_is_wished_for() {
+    let at_home = Wanted { failure_domain: Some("my-fd-1"), ..WORKER };
+    for (wanted, hosts, enough) in [
+        (WORKER, vec![], false),
+        (WORKER, vec![other()], false),
+        (WORKER, vec![other(), free()], true),
+        (WORKER, vec![Host { sought: true, ..free() }], false),
+        (at_home, vec![free()], false),
+        (at_home, vec![free(), fd()], true),
+        (CONTROL_PLANE, vec![cp()], false),
+    ] {
+        assert_eq!(suffices(&wanted, hosts), enough);
+    }
+}
+
+#[test]
 fn a_h_1_and_11_a_kept_host_beats_a_free_one() {
     chosen(&CONTROL_PLANE, &[other(), free(), cp()], "cp");
     chosen(&CONTROL_PLANE, &[cp()], "cp");

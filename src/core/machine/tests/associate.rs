@@ -296,10 +296,10 @@ fn a_h_2_a_kept_host_that_is_not_ready_is_named() {
 }
 
 #[test]
-fn m_44_a_missing_bmc_secret_is_named_and_waited_for() {
+fn m_44_a_missing_bmc_secret_is_named_and_waited_for_with_the_host() {
     let mut world = World::new();
     world.credentials = Credentials::Missing;
-    assert_eq!(world.pass(), End::Rest(Next::After(NO_EVENT)));
+    assert_eq!(world.pass(), WAIT);
     assert_eq!(world.message(ASSOCIATE), "Secret ns/host-0-bmc of BareMetalHost ns/host-0 does not exist");
     world.credentials = Credentials::Labelled(None);
     assert_eq!(world.pass(), DONE);

@@ -73,6 +73,41 @@ async fn a_mp_4_and_5_a_host_wakes_its_consumer_and_nobody_else() {
     assert_eq!(free, 0, "A-MP-5");
 }
 
+/// Of three that wait, one does not want the host and one is younger: neither is woken, so neither says anything new.
+#[tokio::test(start_paused = true)]
+async fn h_35_a_host_that_becomes_free_wakes_the_best_of_those_it_fits() {
+    let site = Site::new().await;
+    site.add_prod().await;
+    let on = |rack: &str| json!({"spec": {"hostSelector": {"matchLabels": {"rack": rack}}}});
+    for (name, rack) in [("other", "1"), ("first", "2"), ("second", "2")] {
+        site.add_machine(name, "prod", on(rack)).await;
+        site.says(name, "AssociateBareMetalHost", "AssociateBareMetalHostFailed").await;
+        sleep(Duration::from_secs(2)).await;
+    }
+    site.rest().await;
+    let told = |name: &str| site.hand.get(METAL3_MACHINE, name)["metadata"]["resourceVersion"].clone();
+    let before = ["other", "second"].map(told);
+    let rack = json!({"metadata": {"labels": {"rack": "2"}}});
+    site.add_host("h-1", "available", rack.clone()).await;
+    site.until(HOST, "h-1", "a claim", |host| host["spec"]["consumerRef"]["name"] == "first").await;
+    site.rest().await;
+    assert_eq!(["other", "second"].map(told), before);
+    site.add_host("h-2", "available", rack).await;
+    site.until(HOST, "h-2", "a claim", |host| host["spec"]["consumerRef"]["name"] == "second").await;
+}
+
+/// Long before its timer.
+#[tokio::test(start_paused = true)]
+async fn h_35_a_host_that_the_best_cannot_take_goes_to_the_next() {
+    let site = Site::new().await;
+    site.add_prod().await;
+    site.add_machine("m1", "prod", json!({"spec": {"metaData": {"name": "nowhere"}}})).await;
+    site.add_machine("m2", "prod", json!({})).await;
+    site.rest().await;
+    site.add_host("h", "available", json!({})).await;
+    site.until(HOST, "h", "a claim", |host| host["spec"]["consumerRef"]["name"] == "m2").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mp_8_and_9_a_cluster_wakes_the_machines_that_have_infrastructure_of_ours() {
     let site = Site::new().await;
