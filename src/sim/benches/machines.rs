@@ -55,7 +55,8 @@ async fn all(scale: usize) -> bool {
     for hosts in [scale, scale * 10] {
         let (asked, took) = Box::pin(burst(hosts, scale)).await;
         let each = asked.requests as f64 / scale as f64;
-        kept &= line(&format!("a claim, {scale} at once among {hosts} hosts"), each, "requests", Some(5.0));
+        // Four, and about as many again for each race that is lost where hosts are as few as machines.
+        kept &= line(&format!("a claim, {scale} at once among {hosts} hosts"), each, "requests", Some(7.0));
         line("the same, with the API server's work", ms(took) / scale as f64, "ms", None);
     }
     for (how, pause) in [("one a second", Some(Duration::from_secs(1))), ("all at once", None)] {
