@@ -154,7 +154,8 @@ pub fn judge(wanted: &Wanted<'_>, host: &Host<'_>) -> Verdict {
     let held = match host.consumer {
         Some(Consumer::Machine(_)) if sown(Defect::ConsumerOverwritten) => false,
         None => false,
-        Some(Consumer::Cluster(name)) => !(kept_for_us && name == wanted.cluster), // H-9
+        // Kept for us (H-9), or no longer kept for anybody since somebody took the label off.
+        Some(Consumer::Cluster(name)) => !((kept_for_us || host.reuse.is_none()) && name == wanted.cluster),
         Some(Consumer::Machine(_) | Consumer::Foreign) => true,
     };
     let available = matches!(host.state, "available" | "ready");

@@ -200,6 +200,17 @@ fn n_8_a_reuse_label_does_not_open_a_host_that_a_machine_holds() {
     chosen(&CONTROL_PLANE, &[own_cluster], "cp");
 }
 
+/// Who takes the label off (e2e-scenarios E-23, steps 14 and 18) ends what the host was kept for; the Cluster that is still written
+/// there says whose machines may have it.
+#[test]
+fn a_host_of_the_cluster_without_the_label_is_free_for_its_machines() {
+    let unlabelled = Host { consumer: Some(Consumer::Cluster("prod")), reuse: None, ..host("unlabelled") };
+    chosen(&CONTROL_PLANE, std::slice::from_ref(&unlabelled), "unlabelled");
+    chosen(&WORKER, std::slice::from_ref(&unlabelled), "unlabelled");
+    none(&Wanted { cluster: "other", ..WORKER }, std::slice::from_ref(&unlabelled));
+    none(&WORKER, &[Host { state: "deprovisioning", ..unlabelled }]);
+}
+
 #[test]
 fn n_9_of_several_kept_hosts_an_available_one_is_taken_at_once() {
     chosen(&CONTROL_PLANE, &[Host { name: "cp-0", state: "deprovisioning", ..cp() }, cp()], "cp");

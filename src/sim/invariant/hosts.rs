@@ -115,7 +115,7 @@ fn why_not(memory: &Memory, machine: &Value, host: &Value) -> Option<&'static st
     let unwell = [annotation::UNHEALTHY, annotation::UNHEALTHY_OLD];
     if is_leaving(host) {
         Some("although it is being deleted")
-    } else if !(consumer.is_null() || kept_by(consumer, cluster) && !kept.is_empty()) {
+    } else if !(consumer.is_null() || kept_by(consumer, cluster)) {
         Some("although somebody has it")
     } else if !kept.is_empty() && !reuse_values(memory, machine).iter().any(|value| value == kept) {
         Some("although it is kept for another owner")
