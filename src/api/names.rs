@@ -67,6 +67,8 @@ pub const IPAM_PROVIDER: &str = "ipam-metal3";
 pub mod annotation {
     /// On a Metal3Machine: `<namespace>/<name>` of its host.
     pub const HOST: &str = "metal3.io/BareMetalHost";
+    /// On a Metal3Machine that goes for a host which was kept for it: the value it was kept under. Ours alone.
+    pub const NODE_REUSE: &str = super::label::NODE_REUSE;
     /// On a host: presence pauses the host operator.
     pub const HOST_PAUSED: &str = "baremetalhost.metal3.io/paused";
     /// Value of [`HOST_PAUSED`] when the pause is ours to lift.

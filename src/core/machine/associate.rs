@@ -68,7 +68,9 @@ pub(super) fn complete(o: &Observed<'_>, r: &mut Report, owner: &Machine, host: 
     if associated.is_none() {
         label_credentials(o, r, owner, host)?;
     }
-    let by_reuse = associated.map_or(o.answers.reused, |c| c.reason == rows::ASSOCIATED_BY_REUSE.reason);
+    // The claim has taken the label off the host, and may be long ago: data is waited for in between.
+    let reused = || o.answers.reused || o.annotation(annotation::NODE_REUSE).is_some();
+    let by_reuse = associated.map_or_else(reused, |c| c.reason == rows::ASSOCIATED_BY_REUSE.reason);
     r.say(if by_reuse { rows::ASSOCIATED_BY_REUSE } else { rows::ASSOCIATED }, "");
     r.status.addresses = crate::host::addresses(host);
     Continue(())
@@ -173,10 +175,14 @@ fn own_changes(o: &Observed<'_>, owner: &Machine, host: Option<&BareMetalHost>) 
         finalizers.push(finalizer::MACHINE.to_owned());
         json!(finalizers)
     });
-    let annotations = host
-        .map(|host| o.at(host))
-        .filter(|wanted| meta.annotations.as_ref().and_then(|a| a.get(annotation::HOST)) != Some(wanted));
-    let annotations = annotations.map(|wanted| json!({ annotation::HOST: wanted }));
+    let chosen = host.filter(|host| o.annotation(annotation::HOST) != Some(o.at(host).as_str()));
+    let annotations = chosen.map(|host| {
+        let value = reuse::value(owner, o.machine_set);
+        let kept = labelled(host, label::NODE_REUSE).filter(|kept| value.as_deref() == Some(kept));
+        let stale = o.annotation(annotation::NODE_REUSE).is_some().then_some(Value::Null);
+        let kept = kept.map(|kept| json!(kept)).or(stale);
+        Value::Object(object([(annotation::HOST, Some(o.at(host).into())), (annotation::NODE_REUSE, kept)]))
+    });
 
     let domain = owner.spec.failure_domain.as_deref().filter(|domain| !domain.is_empty());
     let moved = (o.machine.spec.failure_domain.as_deref() != domain).then(|| json!(domain));
@@ -277,6 +283,10 @@ pub(super) fn credentials_name(host: &BareMetalHost) -> Option<&str> {
 }
 
 impl Observed<'_> {
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.machine.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// `<namespace>/<name>` of a host, as annotation and messages name it.
     pub(super) fn at(&self, host: &BareMetalHost) -> String {
         format!("{}/{}", self.namespace(), host.metadata.name.as_deref().unwrap_or_default())

@@ -128,11 +128,12 @@ pub(super) fn i18_only_our_own(memory: &Memory, seen: &Seen<'_>) -> Option<Strin
 /// Labels that are ours to write, whatever the object.
 const LABELS: [&str; 5] = [label::CLUSTER_NAME, label::PROVIDER, label::NODE_REUSE, label::DATA_NAME, label::POOL_NAME];
 
-const ANNOTATIONS: [&str; 9] = [
+const ANNOTATIONS: [&str; 10] = [
     annotation::LET_GO_BY,
     annotation::NODE_ANNOTATIONS_BACKUP,
     annotation::NODE_LABELS_BACKUP,
     annotation::HOST,
+    annotation::NODE_REUSE,
     annotation::HOST_PAUSED,
     annotation::HOST_STATUS,
     annotation::BLOCK_MOVE,

@@ -230,6 +230,26 @@ fn h_9_a_host_kept_by_the_own_cluster_is_taken_over() {
     world.says(ASSOCIATE, "True", "AssociateBareMetalHostViaNodeReuseSuccess");
 }
 
+/// A pass that ends between the claim and the condition, by a crash or because it lets the data come first, changes nothing about how
+/// the machine got its host. That it goes for another one does.
+#[test]
+fn a_mf_5_how_a_machine_got_its_host_is_still_known_when_its_data_is_there() {
+    let mut set = MachineSet::named("ns", "set");
+    set.metadata.owner_references = Some(vec![reference(CAPI_GROUP, "MachineDeployment", "test1")]);
+    let world = World { machine_set: Some(set), hosts: vec![kept(Some("md-test1"))], ..World::with_template() };
+    for crash in [1, 2, 3] {
+        let mut world = world.clone();
+        assert_eq!(world.pass_until(crash), End::Crash);
+        world.pass();
+        world.says(ASSOCIATE, "True", "AssociateBareMetalHostViaNodeReuseSuccess");
+    }
+    let mut world = world;
+    world.pass_until(1);
+    world.hosts = vec![host("other", host_state::AVAILABLE)];
+    world.pass();
+    world.says(ASSOCIATE, "True", "AssociateBareMetalHostSuccess");
+}
+
 #[test]
 fn m_50_the_failure_domain_that_cannot_be_a_label_is_one_without_hosts() {
     let world = machine(Worker, Nothing, Some("not a label!"), &["free", "fd"]);
