@@ -319,7 +319,7 @@ mod tests {
     async fn errors_back_off_and_success_ends_it() {
         let (times, page) =
             play(vec![Answer::Fail(Retry::Backoff), Answer::Fail(Retry::Backoff), Answer::Say(Next::Done)]).await;
-        assert_eq!(times, [0, 5, 15]);
+        assert_eq!(times, [0, 5, 10]);
         assert!(page.contains("controller_runtime_reconcile_errors_total{controller=\"test\"} 2"));
         assert!(page.contains("controller_runtime_reconcile_total{controller=\"test\",result=\"success\"} 1"));
     }

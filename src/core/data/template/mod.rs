@@ -132,10 +132,14 @@ pub fn templates_of(data: &Metal3Data) -> BTreeSet<&str> {
 /// one; the claim's status, under its version, says which counts.
 #[must_use]
 pub fn is_stray(data: &Metal3Data, claim: Option<&Metal3DataClaim>) -> bool {
-    let kept = has_finalizer(&data.metadata, finalizer::DATA_CLAIM) || data.metadata.deletion_timestamp.is_none();
-    let Some(made_for) = claim_owner(data).filter(|_| kept && !has_annotation(&data.metadata, annotation::PAUSED))
-    else {
+    let leaving = data.metadata.deletion_timestamp.is_some();
+    let kept = has_finalizer(&data.metadata, finalizer::DATA_CLAIM) || !leaving;
+    if !kept || has_annotation(&data.metadata, annotation::PAUSED) {
         return false;
+    }
+    let Some(made_for) = claim_owner(data) else {
+        // Moved, or restored: its owners may be on their way, unless it leaves as well.
+        return leaving && claim.is_none();
     };
     let Some(claim) = claim else { return true };
     let rendered = claim.status.as_ref().and_then(|status| status.rendered_data.as_ref());

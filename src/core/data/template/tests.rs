@@ -687,4 +687,8 @@ fn i_4_data_whose_claim_is_gone_is_held_by_nobody() {
     let mut orphan = data(0, "C");
     orphan.metadata.owner_references = None;
     assert!(!is_stray(&paused, None) && !is_stray(&orphan, None));
+    // The collector takes an owner that is gone out of the list while another one is there.
+    deleting(&mut orphan.metadata);
+    assert!(is_stray(&orphan, None), "held by the finalizer of a claim that is not even named any more");
+    assert!(!is_stray(&orphan, Some(&claim("C", |_| {}).claim)));
 }
