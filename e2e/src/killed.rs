@@ -2,14 +2,15 @@
 //!
 //! They run outside their Pods for it, behind a [`Gate`]: it passes requests on to the API server, and the first write that lands is
 //! never answered: the manager is killed and started again with empty hands. So every pair of its writes has a crash between
-//! them, and no manager ever learns that a write of its own went well. The managers in the Pods go on serving admission, of a
-//! namespace in which nothing is.
+//! them, and no manager ever learns that a write of its own went well. A write that finds there what it wants changes nothing and
+//! kills nobody: a manager that remembers nothing may make it again before every step. The managers in the Pods go on serving
+//! admission, of a namespace in which nothing is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use axum::Router;
@@ -39,6 +40,8 @@ struct Gate {
     client: Client,
     /// The next write that lands is the last thing the manager does.
     armed: AtomicBool,
+    /// What writes have left behind: path and resource version.
+    left: Mutex<BTreeSet<(String, String)>>,
     landed: mpsc::UnboundedSender<String>,
 }
 
@@ -168,7 +171,8 @@ impl Victim {
     /// Opens its gate and gives it a kubeconfig that leads there.
     async fn new(bed: &Bed, manager: Manager) -> Result<Self> {
         let (landed, landings) = mpsc::unbounded_channel();
-        let gate = Arc::new(Gate { client: bed.client.clone(), armed: AtomicBool::new(true), landed });
+        let gate =
+            Arc::new(Gate { client: bed.client.clone(), armed: AtomicBool::new(true), left: Mutex::default(), landed });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = format!("http://{}", listener.local_addr()?);
         let router = Router::new().fallback(pass).with_state(gate.clone());
@@ -229,7 +233,7 @@ impl Victim {
 /// One request on its way. A write that landed while the gate is armed is never answered.
 async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let what = wrote(&parts.method, parts.uri.path());
+    let (what, path) = (wrote(&parts.method, parts.uri.path()), parts.uri.path().to_owned());
     let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
@@ -238,14 +242,21 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
         Ok(answer) => answer,
         Err(error) => return (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     };
-    if let Some(what) = what
-        && answer.status().is_success()
-        && gate.armed.swap(false, Ordering::SeqCst)
-    {
+    let Some(what) = what.filter(|_| answer.status().is_success()) else {
+        return answer.map(Body::new).into_response();
+    };
+    let (parts, body) = answer.into_parts();
+    let Ok(body) = axum::body::to_bytes(Body::new(body), usize::MAX).await else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    let object: Value = serde_json::from_slice(&body).unwrap_or_default(); // no object: it counts
+    let left = (path, text(&object, "/metadata/resourceVersion").to_owned());
+    let is_news = left.1.is_empty() || gate.left.lock().unwrap_or_else(PoisonError::into_inner).insert(left);
+    if is_news && gate.armed.swap(false, Ordering::SeqCst) {
         _ = gate.landed.send(what); // nobody listens: the scenario is over
         std::future::pending::<()>().await;
     }
-    answer.map(Body::new).into_response()
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// `PATCH metal3machines/status`, for a write that counts: neither an Event nor a review of somebody's rights.
