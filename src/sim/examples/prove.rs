@@ -32,6 +32,13 @@ use tokio::runtime::{Builder, Runtime};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+const USAGE: &str = "usage: prove all|plans|seeds [--seeds N] [--first SEED] [--slice K/N] [--threads N] [--seconds N] [--scenario NAME] \
+    [--summary FILE]
+       prove planted [--most N] [--threads N]
+       prove replay SCENARIO SEED [PLAN]";
+const OPTIONS: [&str; 8] =
+    ["--seeds", "--first", "--slice", "--threads", "--seconds", "--scenario", "--summary", "--most"];
+
 /// Fewer are not every single fault of every scenario.
 const PLANS: usize = 10_000;
 const SEEDS: usize = 100_000;
@@ -81,11 +88,14 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["all" | "plans" | "seeds" | "planted", options @ ..] if check(options).is_err() => {
+            check(options).map(|()| false)
+        }
         ["replay", scenario, seed, plan @ ..] => replay(&format!("{scenario} | {seed} | {}", plan.join(" "))),
         [what @ ("all" | "plans" | "seeds"), options @ ..] => prove(what, options),
         #[cfg(feature = "planted")]
         ["planted", options @ ..] => planted(options).map(|hunted| hunted.all_found()),
-        _ => Err("usage: prove all|plans|seeds|planted|replay …; the source says more".to_owned()),
+        _ => Err(USAGE.to_owned()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -102,6 +112,15 @@ fn replay(text: &str) -> Result<bool, String> {
     let report = play(&mut Player::new(runtime), &scenario::all(), &case, true).map_err(|stuck| stuck.to_string())?;
     tell(&report);
     Ok(report.violations.is_empty())
+}
+
+/// What is misspelt would be a run of something else.
+fn check(options: &[&str]) -> Result<(), String> {
+    options.chunks(2).try_for_each(|option| match option {
+        [name, _] if OPTIONS.contains(name) => Ok(()),
+        [name] if OPTIONS.contains(name) => Err(format!("{name} what?\n{USAGE}")),
+        _ => Err(format!("{}?\n{USAGE}", option[0])),
+    })
 }
 
 /// The word after `name`.
